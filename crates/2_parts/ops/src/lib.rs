@@ -1,0 +1,1 @@
+//! Long work as stored operations: idempotent steps with undo, progress and cancelling.

@@ -1,0 +1,1 @@
+//! The container engine: a plan becomes a jail, owned by a shim.

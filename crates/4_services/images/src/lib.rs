@@ -1,0 +1,1 @@
+//! Images: made from signed archives, files and directories, kept by their digest.

@@ -1,0 +1,1 @@
+//! Networks of guests: bridges, addresses, forwards, and the network process.

@@ -1,0 +1,1 @@
+//! The control plane: admission, reconcilers and operations over all services.

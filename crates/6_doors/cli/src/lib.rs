@@ -1,0 +1,1 @@
+//! The command line: one definition of every verb, its output and its words.

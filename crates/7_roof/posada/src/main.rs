@@ -1,0 +1,2 @@
+//! The program: command line, daemon and network process, chosen by the first word.
+fn main() {}

@@ -1,0 +1,2 @@
+//! The process that owns a running container: small, static, without threads.
+fn main() {}

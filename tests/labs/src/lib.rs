@@ -1,0 +1,1 @@
+//! The labs, end to end through the real binary.

@@ -1,0 +1,2 @@
+//! The checks and test grounds of the house, run as `cargo xtask`.
+fn main() {}
