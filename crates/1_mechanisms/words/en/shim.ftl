@@ -1,0 +1,10 @@
+SHM001 = the process that owns the guest (its shim) does not answer
+    .hint = posada explain NAME shows its process; posada stop NAME --force ends it
+SHM002 = the guest's shim does not know this request: it was started by an older Posada
+    .hint = posada restart NAME lets the new version take the guest over
+SHM003 = a message between Posada and the guest's shim is broken
+    .hint = try again; if it happens again, posada restart NAME
+SHM004 = this session's ticket is unknown or was used already
+    .hint = give the command again: it asks for a new ticket
+SHM005 = this guest's engine cannot do that
+    .hint = posada show NAME tells its engine

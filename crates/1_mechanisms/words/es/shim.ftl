@@ -1,0 +1,10 @@
+SHM001 = el proceso dueño del huésped (su shim) no responde
+    .hint = posada explain NOMBRE muestra su proceso; posada stop NOMBRE --force lo termina
+SHM002 = el shim del huésped no conoce esta petición: lo arrancó un Posada más antiguo
+    .hint = posada restart NOMBRE hace que la versión nueva se encargue del huésped
+SHM003 = un mensaje entre Posada y el shim del huésped está dañado
+    .hint = inténtelo de nuevo; si se repite, posada restart NOMBRE
+SHM004 = el billete de esta sesión es desconocido o ya se usó
+    .hint = repita la orden: pedirá un billete nuevo
+SHM005 = el motor de este huésped no puede hacer eso
+    .hint = posada show NOMBRE dice cuál es su motor
