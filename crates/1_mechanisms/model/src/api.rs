@@ -51,7 +51,7 @@ pub struct StopRequest {
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 #[serde(transparent)]
-pub struct SpecPatch(#[cfg_attr(feature = "openapi", schema(value_type = Object))] pub serde_json::Value);
+pub struct SpecPatch(pub serde_json::Value);
 
 /// `POST /v1/guests/{name}/rename`.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]

@@ -79,6 +79,7 @@ pub struct GuestSpec {
     pub mounts: Vec<MountSpec>,
     /// Name servers instead of the network's own.
     #[serde(default)]
+    #[cfg_attr(feature = "openapi", schema(value_type = Vec<String>))]
     pub nameservers: Vec<IpAddr>,
     /// What is done inside once, before the first boot.
     #[serde(default)]
@@ -143,6 +144,7 @@ pub struct NicSpec {
     pub network: Name,
     /// Wanted IPv4 address; from the allocator when absent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[cfg_attr(feature = "openapi", schema(value_type = Option<String>))]
     pub ip: Option<std::net::Ipv4Addr>,
     /// Wanted MAC address, `02:…`; derived from the guest's id when absent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -168,6 +170,7 @@ pub enum Transport {
 pub struct Publish {
     /// Address of the host to listen on; every address, IPv4 and IPv6, when absent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[cfg_attr(feature = "openapi", schema(value_type = Option<String>))]
     pub ip: Option<IpAddr>,
     /// Port on the host.
     pub host_port: u16,
@@ -328,6 +331,7 @@ pub struct GuestStatus {
     pub unenforced: Vec<Unenforced>,
     /// Why it failed: code and arguments of the fault.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[cfg_attr(feature = "openapi", schema(value_type = Option<Object>))]
     pub reason: Option<fault::Fault>,
 }
 

@@ -16,7 +16,6 @@ pub type Image = Record<ImageSpec, ImageStatus>;
 
 /// What a user calls an image: `debian/12`, `file:/path/rootfs.tar.zst`, `dir:/path`, or `sha256:…`.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
-#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema), schema(value_type = String))]
 #[serde(try_from = "String", into = "String")]
 pub enum ImageRef {
     /// A release of a distribution, made from its signed archive: `debian/12` or `debian/bookworm`.
@@ -31,6 +30,16 @@ pub enum ImageRef {
     /// By digest, `sha256:` and hexadecimal digits (a unique beginning is enough).
     Digest(String),
 }
+
+#[cfg(feature = "openapi")]
+impl utoipa::PartialSchema for ImageRef {
+    fn schema() -> utoipa::openapi::RefOr<utoipa::openapi::schema::Schema> {
+        String::schema()
+    }
+}
+
+#[cfg(feature = "openapi")]
+impl utoipa::ToSchema for ImageRef {}
 
 impl FromStr for ImageRef {
     type Err = Fault;

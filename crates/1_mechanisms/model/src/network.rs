@@ -42,10 +42,12 @@ pub struct NetworkStatus {
     /// The bridge on the host.
     pub bridge: String,
     /// The host's IPv4 address on the bridge: gateway and name server of the guests.
+    #[cfg_attr(feature = "openapi", schema(value_type = Option<String>))]
     pub gateway: Option<Ipv4Addr>,
     /// Length of the IPv4 prefix.
     pub prefix_len: u8,
     /// The host's IPv6 address on the bridge.
+    #[cfg_attr(feature = "openapi", schema(value_type = Option<String>))]
     pub gateway6: Option<Ipv6Addr>,
     /// Whether the network process answers.
     pub serving: bool,
@@ -64,5 +66,6 @@ pub struct Lease {
     /// MAC address of its card.
     pub mac: String,
     /// Its addresses, IPv4 first.
+    #[cfg_attr(feature = "openapi", schema(value_type = Vec<String>))]
     pub addresses: Vec<IpAddr>,
 }

@@ -47,6 +47,7 @@ pub struct Operation {
     pub ended: Option<String>,
     /// Why it failed.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[cfg_attr(feature = "openapi", schema(value_type = Option<Object>))]
     pub fault: Option<Fault>,
     /// What it yielded, by kind (the guest's name and id, an exit status…).
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
