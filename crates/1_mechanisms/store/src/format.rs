@@ -77,21 +77,11 @@ fn copy(path: &Path, format: u64) -> Result<()> {
         .or_fault(|| Fault::new(STORE_BROKEN).arg("path", copy.display()))
 }
 
-fn migrate(
-    database: &Database,
-    path: &Path,
-    from: u64,
-    to: u64,
-    migrations: &[Migration],
-) -> Result<()> {
+fn migrate(database: &Database, path: &Path, from: u64, to: u64, migrations: &[Migration]) -> Result<()> {
     let lift = |error: redb::Error| broken(path, error);
-    let write = database
-        .begin_write()
-        .map_err(|error| lift(error.into()))?;
+    let write = database.begin_write().map_err(|error| lift(error.into()))?;
     {
-        let mut records = write
-            .open_table(RECORDS)
-            .map_err(|error| lift(error.into()))?;
+        let mut records = write.open_table(RECORDS).map_err(|error| lift(error.into()))?;
         for migration in migrations.iter().filter(|m| m.to > from && m.to <= to) {
             let mut all = Vec::new();
             for item in records.iter().map_err(|error| lift(error.into()))? {
@@ -102,9 +92,7 @@ fn migrate(
             for (key, revision, bytes) in all {
                 let value = serde_json::from_slice(&bytes)
                     .or_fault(|| Fault::new(crate::RECORD_BROKEN).arg("key", &key))?;
-                records
-                    .remove(key.as_str())
-                    .map_err(|error| lift(error.into()))?;
+                records.remove(key.as_str()).map_err(|error| lift(error.into()))?;
                 if let Some((key, value)) = (migration.record)(&key, value)? {
                     let bytes = serde_json::to_vec(&value).expect("JSON serializes to bytes");
                     records

@@ -235,16 +235,13 @@ impl Store {
 }
 
 fn parse<T: DeserializeOwned>(key: &str, revision: u64, bytes: &[u8]) -> Result<Entry<T>> {
-    let value =
-        serde_json::from_slice(bytes).or_fault(|| Fault::new(RECORD_BROKEN).arg("key", key))?;
+    let value = serde_json::from_slice(bytes).or_fault(|| Fault::new(RECORD_BROKEN).arg("key", key))?;
     Ok(Entry { revision, value })
 }
 
 fn opening(path: &Path, error: redb::DatabaseError) -> Fault {
     match error {
-        redb::DatabaseError::DatabaseAlreadyOpen => {
-            Fault::new(STORE_TAKEN).arg("path", path.display())
-        }
+        redb::DatabaseError::DatabaseAlreadyOpen => Fault::new(STORE_TAKEN).arg("path", path.display()),
         redb::DatabaseError::UpgradeRequired(version) => Fault::new(STORE_NEWER)
             .arg("path", path.display())
             .arg("format", format!("file {version}")),

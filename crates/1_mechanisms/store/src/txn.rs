@@ -82,11 +82,7 @@ impl Txn {
     }
 
     /// Does it with the given revision. The inner result tells whether the preconditions held.
-    pub(crate) fn apply(
-        &self,
-        database: &Database,
-        revision: u64,
-    ) -> Result<Result<()>, redb::Error> {
+    pub(crate) fn apply(&self, database: &Database, revision: u64) -> Result<Result<()>, redb::Error> {
         let mut write = database.begin_write()?;
         if self.observed {
             write.set_durability(Durability::None)?;
@@ -122,9 +118,7 @@ impl Txn {
         table: &mut redb::Table<'_, (u64, u32), &'static [u8]>,
         revision: u64,
     ) -> Result<(), redb::Error> {
-        let now = SystemTime::now()
-            .duration_since(UNIX_EPOCH)
-            .unwrap_or_default();
+        let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
         let now = u64::try_from(now.as_millis()).unwrap_or(u64::MAX);
         for (index, event) in (0..).zip(&self.events) {
             let bytes = serde_json::to_vec(&(now, &event.0)).expect("JSON serializes to bytes");
