@@ -54,6 +54,9 @@ pub struct Operation {
     pub result: BTreeMap<String, String>,
     /// Who asked: `uid:1000`.
     pub actor: String,
+    /// Grows with every change; `…/wait?revision=N` answers as soon as it is above N, or after 30 seconds.
+    #[serde(default)]
+    pub revision: u64,
 }
 
 /// How far a step is.

@@ -45,7 +45,7 @@ impl fmt::Display for Size {
             0x4000_0000..0x100_0000_0000 => ("G", 30),
             _ => ("T", 40),
         };
-        let tenths = u128::from(self.0) * 10 >> shift;
+        let tenths = (u128::from(self.0) * 10) >> shift;
         if tenths.is_multiple_of(10) || tenths >= 1000 {
             write!(f, "{}{unit}", tenths / 10)
         } else {

@@ -1,5 +1,7 @@
 //! The catalogues say the same things in both languages, and every code of the sources has its words.
 
+#![allow(clippy::unwrap_used, reason = "a test may panic")]
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::Path;

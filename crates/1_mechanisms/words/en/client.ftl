@@ -1,0 +1,12 @@
+API001 = no Posada daemon listens on { $socket }
+    .hint = start it: sudo posada daemon (or, as root, give any posada command: it starts the daemon itself)
+API002 = this user may not talk to the Posada daemon on { $socket }
+    .hint = put sudo before the command, or once: sudo adduser $USER posada, and log in again
+API003 = the connection to the daemon ended during { $request }
+    .hint = posada operation ls shows what goes on; give the command again
+API004 = the daemon's answer is not what this program expects
+    .hint = posada version compares the versions of the two
+API005 = the daemon refused with status { $status }
+    .hint = posada version compares the versions of this program and the daemon
+API006 = the daemon speaks version { $theirs } of the interface, this program speaks { $ours }
+    .hint = use the posada program that belongs to the daemon, or restart the daemon

@@ -1,0 +1,12 @@
+API001 = ningún demonio de Posada escucha en { $socket }
+    .hint = arránquelo: sudo posada daemon (o, como root, dé cualquier orden de posada: ella misma lo arranca)
+API002 = este usuario no puede hablar con el demonio de Posada en { $socket }
+    .hint = ponga sudo delante de la orden, o una vez: sudo adduser $USER posada, y vuelva a entrar
+API003 = la conexión con el demonio terminó durante { $request }
+    .hint = posada operation ls muestra lo que está en marcha; repita la orden
+API004 = la respuesta del demonio no es la que espera este programa
+    .hint = posada version compara las versiones de ambos
+API005 = el demonio lo rechazó con el estado { $status }
+    .hint = posada version compara las versiones de este programa y del demonio
+API006 = el demonio habla la versión { $theirs } de la interfaz y este programa la { $ours }
+    .hint = use el programa posada que corresponde al demonio, o reinicie el demonio
