@@ -1,7 +1,7 @@
 //! The protocol between daemon and shim, the same for every engine.
 //!
-//! A Unix stream socket, `run_dir/shim.sock`; each message is a little-endian `u32` length and that many bytes of
-//! JSON; descriptors ride on the first byte (SCM_RIGHTS). The shim greets with [`Hello`]. A request carries a number
+//! A Unix stream socket, `run_dir/shim.sock`; each message is a little-endian `u32` (low 24 bits: length, high 8
+//! bits: number of descriptors) and that many bytes of JSON; descriptors ride on the first byte (SCM_RIGHTS). The shim greets with [`Hello`]. A request carries a number
 //! that its answer repeats. After [`Request::Subscribe`] the shim also sends [`Told`] events on that connection.
 //!
 //! Local clients (`posada shell`, `exec`, `console`, `logs -f`) use a second socket, `run_dir/attach.sock`: they send
@@ -68,7 +68,7 @@ pub enum Request {
     Create,
     /// [`crate::Instance::start`].
     Start,
-    /// [`crate::Instance::stop`]; answered when the guest has ended.
+    /// [`crate::Instance::stop`]; answered with [`Reply::Status`] when the guest has ended.
     Stop {
         /// Graceful or forced.
         how: Stop,
@@ -82,7 +82,7 @@ pub enum Request {
     Delete,
     /// [`crate::Instance::status`].
     Status,
-    /// Answered when the guest has ended, with its exit status.
+    /// Answered with [`Reply::Status`] when the guest has ended and does not start again by policy.
     Wait,
     /// Freeze.
     Pause,
