@@ -110,6 +110,11 @@ pub enum MountKind {
         /// With the mounts below it.
         recursive: bool,
     },
+    /// A file with this content that exists in memory only, covering what stands at the target.
+    Content {
+        /// The whole content.
+        content: String,
+    },
 }
 
 /// A file written inside before the process starts, as the jail's root and with its root directory, so that a
@@ -189,9 +194,11 @@ pub enum Lsm {
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct Process {
-    /// Program and arguments; a name without slash is looked up in PATH of `env`, inside.
+    /// Program and arguments; a name without slash is looked up in PATH of `env`, inside. Empty: the user's login
+    /// shell.
     pub argv: Vec<String>,
-    /// The whole environment.
+    /// The whole environment, but for HOME, USER, LOGNAME and SHELL, which come from the jail's /etc/passwd when they
+    /// are not given.
     pub env: BTreeMap<String, String>,
     /// Working directory inside; the user's home, else `/`.
     pub cwd: Option<PathBuf>,
@@ -204,6 +211,24 @@ pub struct Process {
     pub terminal: bool,
     /// No privileges by exec of setuid files.
     pub no_new_privs: bool,
+}
+
+/// What bounds every process of a jail: the first one and those that enter later.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Policy {
+    /// Capabilities that remain.
+    pub capabilities: Capabilities,
+    /// System calls refused.
+    pub seccomp: Seccomp,
+    /// Security label.
+    #[serde(default)]
+    pub lsm: Option<Lsm>,
+    /// Resource limits by name (`nofile`): soft and hard.
+    #[serde(default)]
+    pub rlimits: BTreeMap<String, (u64, u64)>,
+    /// oom_score_adj.
+    #[serde(default)]
+    pub oom_score_adj: Option<i32>,
 }
 
 /// Everything about one jail.
@@ -244,4 +269,18 @@ pub struct Recipe {
     pub oom_score_adj: Option<i32>,
     /// The process.
     pub process: Process,
+}
+
+impl Recipe {
+    /// The part of the recipe that also holds for processes that enter later.
+    #[must_use]
+    pub fn policy(&self) -> Policy {
+        Policy {
+            capabilities: self.capabilities.clone(),
+            seccomp: self.seccomp,
+            lsm: self.lsm.clone(),
+            rlimits: self.rlimits.clone(),
+            oom_score_adj: self.oom_score_adj,
+        }
+    }
 }
