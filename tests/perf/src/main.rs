@@ -1,0 +1,54 @@
+//! Posada beside its peers: each figure a ratio of times taken in the same run.
+//!
+//! Run as `cargo xtask perf NAME [--peer P] [--rounds N]`. Prints lines
+//! `NAME peer=… ours=… theirs=… ratio=…` (times in milliseconds, medians; ratio = ours ÷ theirs, below 1 is better)
+//! and never fails because of a time.
+
+mod measure;
+
+use std::process::ExitCode;
+
+/// A benchmark: name, what it compares, body.
+type Bench = (&'static str, &'static str, fn(&Options) -> Result<(), String>);
+
+/// Every benchmark, in the order of `--list`.
+const BENCHES: &[Bench] = &[];
+
+/// What the command line says.
+#[derive(Debug, Default)]
+pub struct Options {
+    /// Only this peer.
+    pub peer: Option<String>,
+    /// Rounds of each; a benchmark has its own default.
+    pub rounds: Option<usize>,
+}
+
+fn main() -> ExitCode {
+    let mut names = Vec::new();
+    let mut options = Options::default();
+    let mut words = std::env::args().skip(1);
+    while let Some(word) = words.next() {
+        match word.as_str() {
+            "--peer" => options.peer = words.next(),
+            "--rounds" => options.rounds = words.next().and_then(|n| n.parse().ok()),
+            "--list" => {
+                for (name, about, _) in BENCHES {
+                    println!("{name:12} {about}");
+                }
+                return ExitCode::SUCCESS;
+            }
+            _ => names.push(word),
+        }
+    }
+    for name in &names {
+        let Some((_, _, bench)) = BENCHES.iter().find(|(known, _, _)| known == name) else {
+            eprintln!("no benchmark is called {name}; --list names them");
+            return ExitCode::from(2);
+        };
+        if let Err(why) = bench(&options) {
+            eprintln!("{name}: {why}");
+            return ExitCode::FAILURE;
+        }
+    }
+    ExitCode::SUCCESS
+}
