@@ -11,6 +11,7 @@ mod network;
 mod operation;
 mod record;
 mod size;
+mod time;
 
 pub use guest::*;
 pub use image::*;
@@ -19,3 +20,4 @@ pub use network::*;
 pub use operation::*;
 pub use record::*;
 pub use size::*;
+pub use time::*;
