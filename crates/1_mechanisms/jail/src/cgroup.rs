@@ -1,1 +1,0 @@
-//! Control groups: one contract, two layouts (v1 or hybrid, and v2).
