@@ -188,7 +188,12 @@ impl Options {
             }
         };
         let list = |ips: &[Ipv4Addr]| ips.iter().flat_map(|ip| ip.octets()).collect::<Vec<u8>>();
-        let addresses = [(50, self.requested), (54, self.server), (1, self.mask), (28, self.broadcast)];
+        let addresses = [
+            (50, self.requested),
+            (54, self.server),
+            (1, self.mask),
+            (28, self.broadcast),
+        ];
         for (code, ip) in addresses {
             if let Some(ip) = ip {
                 put(code, &ip.octets());

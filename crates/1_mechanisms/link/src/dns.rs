@@ -68,12 +68,15 @@ impl Query {
     /// Largest answer over UDP, in bytes.
     #[must_use]
     pub fn udp_limit(&self) -> usize {
-        self.edns.map_or(PLAIN_UDP, |size| usize::from(size).max(PLAIN_UDP))
+        self.edns
+            .map_or(PLAIN_UDP, |size| usize::from(size).max(PLAIN_UDP))
     }
 }
 
 fn u16_at(bytes: &[u8], at: usize) -> Option<u16> {
-    Some(u16::from_be_bytes(bytes.get(at..at.checked_add(2)?)?.try_into().ok()?))
+    Some(u16::from_be_bytes(
+        bytes.get(at..at.checked_add(2)?)?.try_into().ok()?,
+    ))
 }
 
 /// Reads a query; none when it is no query or its question is malformed.
@@ -89,7 +92,11 @@ pub fn parse_query(bytes: &[u8]) -> Option<Query> {
     let class = u16_at(bytes, after + 2)?;
     let end = after + 4;
     let skip = u32::from(u16_at(bytes, 6)?) + u32::from(u16_at(bytes, 8)?);
-    let edns = if questions == 1 { find_edns(bytes, end, skip, u16_at(bytes, 10)?) } else { None };
+    let edns = if questions == 1 {
+        find_edns(bytes, end, skip, u16_at(bytes, 10)?)
+    } else {
+        None
+    };
     Some(Query {
         id: u16_at(bytes, 0)?,
         ordinary: questions == 1 && flags & 0x7800 == 0,
@@ -168,7 +175,14 @@ pub enum Record {
 /// An authoritative answer to the query, cut (with the truncation flag) to `limit` bytes. `zone` is the domain that
 /// the start of authority names when there are no records, so that clients remember that for `ttl` seconds.
 #[must_use]
-pub fn answer(query: &Query, outcome: Outcome, records: &[Record], zone: &str, ttl: u32, limit: usize) -> Vec<u8> {
+pub fn answer(
+    query: &Query,
+    outcome: Outcome,
+    records: &[Record],
+    zone: &str,
+    ttl: u32,
+    limit: usize,
+) -> Vec<u8> {
     let recursion = if query.recursion { 0x0100 } else { 0 };
     let flags = 0x8000 | 0x0400 | recursion | 0x0080 | outcome as u16;
     let mut out = header(query, flags);
@@ -282,7 +296,8 @@ pub fn is_answer_to(bytes: &[u8], id: u16, question: &[u8]) -> bool {
     bytes.len() >= HEADER
         && bytes[..2] == id.to_be_bytes()
         && bytes[2] & 0x80 != 0
-        && (bytes.get(HEADER..HEADER + question.len()) == Some(question) || (bytes[4..6] == [0, 0] && bytes.len() == HEADER))
+        && (bytes.get(HEADER..HEADER + question.len()) == Some(question)
+            || (bytes[4..6] == [0, 0] && bytes.len() == HEADER))
 }
 
 /// The outcome that an answer carries.
@@ -305,10 +320,15 @@ pub fn reverse(name: &str) -> Option<IpAddr> {
         let mut octets = [0; 4];
         let mut labels = digits.split('.');
         for octet in octets.iter_mut().rev() {
-            let label = labels.next().filter(|label| label.bytes().all(|b| b.is_ascii_digit()))?;
+            let label = labels
+                .next()
+                .filter(|label| label.bytes().all(|b| b.is_ascii_digit()))?;
             *octet = label.parse().ok()?;
         }
-        return labels.next().is_none().then(|| IpAddr::V4(Ipv4Addr::from(octets)));
+        return labels
+            .next()
+            .is_none()
+            .then(|| IpAddr::V4(Ipv4Addr::from(octets)));
     }
     let digits = name.strip_suffix(".ip6.arpa")?;
     let mut bits = 0_u128;
@@ -369,7 +389,10 @@ mod tests {
     #[test]
     fn a_question_is_answered_with_its_own_spelling() {
         let query = parse_query(&query(7, "WeB.posada", kind::A)).unwrap();
-        assert_eq!((query.name.as_str(), query.kind, query.edns), ("web.posada", kind::A, Some(1232)));
+        assert_eq!(
+            (query.name.as_str(), query.kind, query.edns),
+            ("web.posada", kind::A, Some(1232))
+        );
         let ip = IpAddr::V4(Ipv4Addr::new(10, 1, 2, 3));
         let bytes = answer(&query, Outcome::Good, &[Record::Address(ip)], "posada", 30, 1232);
         assert!(is_answer_to(&bytes, 7, &query.question));
@@ -390,10 +413,19 @@ mod tests {
 
     #[test]
     fn reverse_names_stand_for_addresses() {
-        assert_eq!(reverse("3.2.1.10.in-addr.arpa"), Some(IpAddr::V4(Ipv4Addr::new(10, 1, 2, 3))));
+        assert_eq!(
+            reverse("3.2.1.10.in-addr.arpa"),
+            Some(IpAddr::V4(Ipv4Addr::new(10, 1, 2, 3)))
+        );
         let name = "1.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.d.f.ip6.arpa";
         assert_eq!(reverse(name), Some("fd00::1".parse().unwrap()));
-        for bad in ["1.10.in-addr.arpa", "1.2.3.4.5.in-addr.arpa", "x.2.3.4.in-addr.arpa", "1.ip6.arpa", "web"] {
+        for bad in [
+            "1.10.in-addr.arpa",
+            "1.2.3.4.5.in-addr.arpa",
+            "x.2.3.4.in-addr.arpa",
+            "1.ip6.arpa",
+            "web",
+        ] {
             assert_eq!(reverse(bad), None, "{bad}");
         }
     }

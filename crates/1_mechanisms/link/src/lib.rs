@@ -20,7 +20,7 @@ pub mod resolv;
 mod subnet;
 pub mod sysctl;
 
-pub use links::{Address, Links, Link, Route, Veth};
+pub use links::{Address, Link, Links, Route, Veth};
 pub use mac::Mac;
 pub use subnet::{Prefix6, Subnet4};
 

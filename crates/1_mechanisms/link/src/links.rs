@@ -12,7 +12,9 @@ use netlink_packet_route::address::{
 use netlink_packet_route::link::{
     InfoData, InfoKind, InfoVeth, LinkAttribute, LinkFlags, LinkInfo, LinkMessage,
 };
-use netlink_packet_route::neighbour::{NeighbourAddress, NeighbourAttribute, NeighbourMessage, NeighbourState};
+use netlink_packet_route::neighbour::{
+    NeighbourAddress, NeighbourAttribute, NeighbourMessage, NeighbourState,
+};
 use netlink_packet_route::route::{
     RouteAddress, RouteAttribute, RouteHeader, RouteMessage, RouteProtocol, RouteScope, RouteType,
 };
@@ -253,20 +255,32 @@ impl Links {
             IpAddr::V4(v4) => {
                 message.header.family = AddressFamily::Inet;
                 let host = u32::MAX.checked_shr(prefix_len.into()).unwrap_or(0);
-                message.attributes.push(AddressAttribute::Broadcast(Ipv4Addr::from_bits(v4.to_bits() | host)));
+                message
+                    .attributes
+                    .push(AddressAttribute::Broadcast(Ipv4Addr::from_bits(
+                        v4.to_bits() | host,
+                    )));
             }
             IpAddr::V6(v6) => {
                 message.header.family = AddressFamily::Inet6;
                 message.header.flags = AddressHeaderFlags::Nodad;
-                message.attributes.push(AddressAttribute::Flags(AddressFlags::Nodad));
+                message
+                    .attributes
+                    .push(AddressAttribute::Flags(AddressFlags::Nodad));
                 if v6.is_unicast_link_local() {
                     message.header.scope = AddressScope::Link;
                 }
             }
         }
         self.0
-            .change(RouteNetlinkMessage::NewAddress(message), NLM_F_CREATE | NLM_F_REPLACE)
-            .map_err(refused("add address", format_args!("{} {ip}/{prefix_len}", link.name)))
+            .change(
+                RouteNetlinkMessage::NewAddress(message),
+                NLM_F_CREATE | NLM_F_REPLACE,
+            )
+            .map_err(refused(
+                "add address",
+                format_args!("{} {ip}/{prefix_len}", link.name),
+            ))
     }
 
     /// Takes an address from a link.
@@ -318,18 +332,30 @@ impl Links {
             destination_prefix_length: prefix_len,
             table: RouteHeader::RT_TABLE_MAIN,
             protocol: RouteProtocol::Static,
-            scope: if via.is_some() { RouteScope::Universe } else { RouteScope::Link },
+            scope: if via.is_some() {
+                RouteScope::Universe
+            } else {
+                RouteScope::Link
+            },
             kind: RouteType::Unicast,
             ..RouteHeader::default()
         };
         if prefix_len > 0 {
             message.attributes.push(RouteAttribute::Destination(to.into()));
         }
-        message.attributes.extend(via.map(|via| RouteAttribute::Gateway(via.into())));
+        message
+            .attributes
+            .extend(via.map(|via| RouteAttribute::Gateway(via.into())));
         message.attributes.push(RouteAttribute::Oif(link.index));
         self.0
-            .change(RouteNetlinkMessage::NewRoute(message), NLM_F_CREATE | NLM_F_REPLACE)
-            .map_err(refused("add route", format_args!("{} {to}/{prefix_len}", link.name)))
+            .change(
+                RouteNetlinkMessage::NewRoute(message),
+                NLM_F_CREATE | NLM_F_REPLACE,
+            )
+            .map_err(refused(
+                "add route",
+                format_args!("{} {to}/{prefix_len}", link.name),
+            ))
     }
 
     /// Tells the kernel the hardware address behind an IP address, for good.
@@ -350,7 +376,10 @@ impl Links {
             NeighbourAttribute::LinkLayerAddress(mac.0.to_vec()),
         ];
         self.0
-            .change(RouteNetlinkMessage::NewNeighbour(message), NLM_F_CREATE | NLM_F_REPLACE)
+            .change(
+                RouteNetlinkMessage::NewNeighbour(message),
+                NLM_F_CREATE | NLM_F_REPLACE,
+            )
             .map_err(refused("add neighbour", ip))
     }
 
@@ -435,7 +464,11 @@ fn read_route(message: &RouteMessage) -> Option<Route> {
     }
     let v4 = message.header.address_family == AddressFamily::Inet;
     let mut route = Route {
-        to: if v4 { Ipv4Addr::UNSPECIFIED.into() } else { Ipv6Addr::UNSPECIFIED.into() },
+        to: if v4 {
+            Ipv4Addr::UNSPECIFIED.into()
+        } else {
+            Ipv6Addr::UNSPECIFIED.into()
+        },
         prefix_len: message.header.destination_prefix_length,
         links: Vec::new(),
         via: None,

@@ -120,7 +120,8 @@ const RULES: &str = r#"
 /// The whole table, replacing one that is there.
 #[must_use]
 pub fn render(filter: &Filter) -> String {
-    let mut script = format!("table inet {TABLE}\ndelete table inet {TABLE}\ntable inet {TABLE} {{{RULES}}}\n");
+    let mut script =
+        format!("table inet {TABLE}\ndelete table inet {TABLE}\ntable inet {TABLE} {{{RULES}}}\n");
     write_elements(&mut script, filter);
     script
 }
@@ -154,18 +155,46 @@ pub fn render_removal() -> String {
 fn write_elements(script: &mut String, filter: &Filter) {
     let mut add = |name: &str, elements: Vec<String>| {
         if !elements.is_empty() {
-            let _ = writeln!(script, "add element inet {TABLE} {name} {{ {} }}", elements.join(", "));
+            let _ = writeln!(
+                script,
+                "add element inet {TABLE} {name} {{ {} }}",
+                elements.join(", ")
+            );
         }
     };
     let networks = &filter.networks;
-    add("bridges", networks.iter().map(|network| format!("\"{}\"", network.bridge)).collect());
+    add(
+        "bridges",
+        networks
+            .iter()
+            .map(|network| format!("\"{}\"", network.bridge))
+            .collect(),
+    );
     let inside = |network: &NatNetwork| format!("\"{0}\" . \"{0}\"", network.bridge);
     add("inside", networks.iter().map(inside).collect());
-    add("gateways4", networks.iter().map(|network| network.subnet.gateway().to_string()).collect());
-    add("gateways6", networks.iter().map(|network| network.prefix6.gateway().to_string()).collect());
+    add(
+        "gateways4",
+        networks
+            .iter()
+            .map(|network| network.subnet.gateway().to_string())
+            .collect(),
+    );
+    add(
+        "gateways6",
+        networks
+            .iter()
+            .map(|network| network.prefix6.gateway().to_string())
+            .collect(),
+    );
     let (mut any4, mut one4, mut any6, mut one6) = (vec![], vec![], vec![], vec![]);
     for forward in &filter.forwards {
-        let Forward { host_port, to4, to6, guest_port, .. } = forward;
+        let Forward {
+            host_port,
+            to4,
+            to6,
+            guest_port,
+            ..
+        } = forward;
         let transport = if forward.udp { "udp" } else { "tcp" };
         match forward.ip {
             None => {
@@ -174,8 +203,12 @@ fn write_elements(script: &mut String, filter: &Filter) {
             }
             // Loopback never passes here: that is the network process's.
             Some(ip) if ip.is_loopback() => {}
-            Some(IpAddr::V4(ip)) => one4.push(format!("{transport} . {ip} . {host_port} : {to4} . {guest_port}")),
-            Some(IpAddr::V6(ip)) => one6.push(format!("{transport} . {ip} . {host_port} : {to6} . {guest_port}")),
+            Some(IpAddr::V4(ip)) => {
+                one4.push(format!("{transport} . {ip} . {host_port} : {to4} . {guest_port}"))
+            }
+            Some(IpAddr::V6(ip)) => {
+                one6.push(format!("{transport} . {ip} . {host_port} : {to6} . {guest_port}"))
+            }
         }
     }
     add("any4", any4);
@@ -197,12 +230,19 @@ impl Nft {
     /// # Errors
     /// `NET002` when it is not installed.
     pub fn find() -> Result<Self> {
-        ["/usr/sbin/nft", "/sbin/nft", "/usr/bin/nft", "/usr/local/sbin/nft"]
-            .iter()
-            .map(Path::new)
-            .find(|path| path.exists())
-            .map(|path| Nft { program: path.to_owned() })
-            .ok_or_else(|| Fault::new(NFT_MISSING))
+        [
+            "/usr/sbin/nft",
+            "/sbin/nft",
+            "/usr/bin/nft",
+            "/usr/local/sbin/nft",
+        ]
+        .iter()
+        .map(Path::new)
+        .find(|path| path.exists())
+        .map(|path| Nft {
+            program: path.to_owned(),
+        })
+        .ok_or_else(|| Fault::new(NFT_MISSING))
     }
 
     /// Applies a script as one transaction.
@@ -241,7 +281,10 @@ impl Nft {
             .stdin(Stdio::null())
             .output()
             .or_fault(|| Fault::new(NFT_MISSING))?;
-        Ok(output.status.success().then(|| String::from_utf8_lossy(&output.stdout).into_owned()))
+        Ok(output
+            .status
+            .success()
+            .then(|| String::from_utf8_lossy(&output.stdout).into_owned()))
     }
 }
 
@@ -277,8 +320,14 @@ mod tests {
     fn published_ports_are_elements_of_maps() {
         let script = render_elements(&filter());
         assert!(script.contains("any4 { tcp . 8000 : 10.1.2.3 . 80 }"), "{script}");
-        assert!(script.contains("one4 { udp . 192.0.2.1 . 8000 : 10.1.2.3 . 80 }"), "{script}");
-        assert!(script.contains("one6 { udp . 2001:db8::1 . 8000 : fd00::3 . 80 }"), "{script}");
+        assert!(
+            script.contains("one4 { udp . 192.0.2.1 . 8000 : 10.1.2.3 . 80 }"),
+            "{script}"
+        );
+        assert!(
+            script.contains("one6 { udp . 2001:db8::1 . 8000 : fd00::3 . 80 }"),
+            "{script}"
+        );
         assert!(!script.contains("127.0.0.1"), "{script}");
     }
 

@@ -64,7 +64,11 @@ impl Advertisement {
 
     fn write_search(&self, out: &mut Vec<u8>, holds: u32) {
         let mut name = Vec::new();
-        for label in self.domain.split('.').filter(|label| (1..=63).contains(&label.len())) {
+        for label in self
+            .domain
+            .split('.')
+            .filter(|label| (1..=63).contains(&label.len()))
+        {
             name.push(label.len() as u8);
             name.extend(label.as_bytes());
         }
@@ -119,7 +123,11 @@ mod tests {
             domain: "posada".to_owned(),
         }
         .to_bytes();
-        let kinds: Vec<u8> = options(&bytes[16..]).unwrap().iter().map(|(kind, _)| *kind).collect();
+        let kinds: Vec<u8> = options(&bytes[16..])
+            .unwrap()
+            .iter()
+            .map(|(kind, _)| *kind)
+            .collect();
         assert_eq!(kinds, [1, 5, 3, 25, 31]);
         assert_eq!(bytes[0], ADVERTISEMENT);
     }

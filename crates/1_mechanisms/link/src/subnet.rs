@@ -79,7 +79,10 @@ impl Subnet4 {
             .map(|step| {
                 // 7,919 is prime and no divisor of the count: every subnet is tried once, far from the last.
                 let number = (start + step.wrapping_mul(7919) % COUNT) % COUNT;
-                Subnet4 { base: Ipv4Addr::from_bits((10 << 24) + (32 << 16) + (number << 8)), prefix_len: 24 }
+                Subnet4 {
+                    base: Ipv4Addr::from_bits((10 << 24) + (32 << 16) + (number << 8)),
+                    prefix_len: 24,
+                }
             })
             .find(|subnet| !taken.iter().any(|(base, len)| subnet.overlaps(*base, *len)))
     }
@@ -99,7 +102,11 @@ impl FromStr for Subnet4 {
         let prefix_len: u8 = len.parse().map_err(|_| bad())?;
         let whole = (8..=29).contains(&prefix_len) && base.to_bits() & !mask(prefix_len) == 0;
         let unicast = !base.is_loopback() && !base.is_multicast() && !base.is_unspecified();
-        if whole && unicast { Ok(Subnet4 { base, prefix_len }) } else { Err(bad()) }
+        if whole && unicast {
+            Ok(Subnet4 { base, prefix_len })
+        } else {
+            Err(bad())
+        }
     }
 }
 
@@ -156,7 +163,11 @@ impl FromStr for Prefix6 {
         let base = text.strip_suffix("/64").ok_or_else(bad)?;
         let base: Ipv6Addr = base.parse().map_err(|_| bad())?;
         let unicast = !base.is_multicast() && !base.is_unicast_link_local() && base.to_bits() >> 64 != 0;
-        if base.to_bits() << 64 == 0 && unicast { Ok(Prefix6(base)) } else { Err(bad()) }
+        if base.to_bits() << 64 == 0 && unicast {
+            Ok(Prefix6(base))
+        } else {
+            Err(bad())
+        }
     }
 }
 
@@ -191,7 +202,14 @@ mod tests {
         assert_eq!(subnet.guests().count(), 5);
         assert_eq!(subnet.mask(), Ipv4Addr::new(255, 255, 255, 248));
         assert!(!subnet.is_for_guests(subnet.broadcast()) && !subnet.is_for_guests(subnet.gateway()));
-        for bad in ["10.0.0.1/24", "10.0.0.0/30", "10.0.0.0", "x/24", "127.0.0.0/8", "10.0.0.0/33"] {
+        for bad in [
+            "10.0.0.1/24",
+            "10.0.0.0/30",
+            "10.0.0.0",
+            "x/24",
+            "127.0.0.0/8",
+            "10.0.0.0/33",
+        ] {
             assert!(bad.parse::<Subnet4>().is_err(), "{bad}");
         }
         for bad in ["fe80::/64", "fd00::/48", "fd00::1/64", "ff00::/64"] {
@@ -218,12 +236,18 @@ mod tests {
 
     #[test]
     fn with_all_of_ten_taken_there_is_no_free_subnet() {
-        assert_eq!(Subnet4::free(7, &[(IpAddr::V4(Ipv4Addr::new(10, 0, 0, 0)), 8)]), None);
+        assert_eq!(
+            Subnet4::free(7, &[(IpAddr::V4(Ipv4Addr::new(10, 0, 0, 0)), 8)]),
+            None
+        );
         let all_but_one: Vec<_> = (32..=251_u8)
             .flat_map(|x| (0..=255_u8).map(move |y| (x, y)))
             .filter(|pair| *pair != (200, 17))
             .map(|(x, y)| (IpAddr::V4(Ipv4Addr::new(10, x, y, 0)), 24))
             .collect();
-        assert_eq!(Subnet4::free(99, &all_but_one).unwrap().to_string(), "10.200.17.0/24");
+        assert_eq!(
+            Subnet4::free(99, &all_but_one).unwrap().to_string(),
+            "10.200.17.0/24"
+        );
     }
 }

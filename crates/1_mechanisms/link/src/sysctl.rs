@@ -29,13 +29,17 @@ impl Sysctl {
     /// The settings below this directory.
     #[must_use]
     pub fn at(root: &Path) -> Self {
-        Sysctl { root: root.to_owned() }
+        Sysctl {
+            root: root.to_owned(),
+        }
     }
 
     /// The value of a setting; none when the kernel does not have it.
     #[must_use]
     pub fn get(&self, key: &str) -> Option<String> {
-        fs::read_to_string(self.root.join(key)).ok().map(|text| text.trim().to_owned())
+        fs::read_to_string(self.root.join(key))
+            .ok()
+            .map(|text| text.trim().to_owned())
     }
 
     /// Writes a setting.
@@ -53,8 +57,10 @@ impl Sysctl {
         let Ok(entries) = fs::read_dir(self.root.join(format!("net/{family}/conf"))) else {
             return Vec::new();
         };
-        let mut names: Vec<String> =
-            entries.flatten().filter_map(|entry| entry.file_name().into_string().ok()).collect();
+        let mut names: Vec<String> = entries
+            .flatten()
+            .filter_map(|entry| entry.file_name().into_string().ok())
+            .collect();
         names.retain(|name| name != "all" && name != "default");
         names.sort();
         names
@@ -73,7 +79,11 @@ impl Sysctl {
         let mut want = |key: String, value: &str| {
             if let Some(before) = self.get(&key) {
                 if before != value {
-                    plan.push(Change { key, before, after: value.to_owned() });
+                    plan.push(Change {
+                        key,
+                        before,
+                        after: value.to_owned(),
+                    });
                 }
             }
         };
@@ -81,7 +91,10 @@ impl Sysctl {
         for interface in ours() {
             want(format!("net/ipv4/conf/{interface}/forwarding"), "1");
         }
-        if self.get(&format!("net/ipv6/conf/{bridge}/force_forwarding")).is_some() {
+        if self
+            .get(&format!("net/ipv6/conf/{bridge}/force_forwarding"))
+            .is_some()
+        {
             for interface in ours() {
                 want(format!("net/ipv6/conf/{interface}/force_forwarding"), "1");
             }
@@ -101,7 +114,11 @@ impl Sysctl {
                     plan_along(&mut plan, key, before);
                 }
             }
-            plan.push(Change { key: ALL.to_owned(), before: "0".to_owned(), after: "1".to_owned() });
+            plan.push(Change {
+                key: ALL.to_owned(),
+                before: "0".to_owned(),
+                after: "1".to_owned(),
+            });
         } else {
             let key = format!("net/ipv6/conf/{bridge}/forwarding");
             if self.get(&key).as_deref() == Some("0") {
@@ -127,8 +144,10 @@ impl Sysctl {
     pub fn undo(&self, changes: &[Change]) -> Result<()> {
         let mut first = Ok(());
         // The global switch writes all others, so it goes back before them: the list ends with it.
-        let global_changed: Vec<bool> =
-            changes.iter().map(|change| self.get(&change.key).as_deref() == Some(change.after.as_str())).collect();
+        let global_changed: Vec<bool> = changes
+            .iter()
+            .map(|change| self.get(&change.key).as_deref() == Some(change.after.as_str()))
+            .collect();
         for (change, still_ours) in changes.iter().zip(global_changed).rev() {
             if !still_ours || self.get(&change.key).as_deref() == Some(change.before.as_str()) {
                 continue;
@@ -141,7 +160,11 @@ impl Sysctl {
 }
 
 fn plan_along(plan: &mut Vec<Change>, key: String, before: String) {
-    plan.push(Change { key, before, after: "1".to_owned() });
+    plan.push(Change {
+        key,
+        before,
+        after: "1".to_owned(),
+    });
 }
 
 #[cfg(test)]
@@ -161,7 +184,9 @@ mod tests {
     }
 
     fn keys(plan: &[Change]) -> Vec<(&str, &str)> {
-        plan.iter().map(|change| (change.key.as_str(), change.after.as_str())).collect()
+        plan.iter()
+            .map(|change| (change.key.as_str(), change.after.as_str()))
+            .collect()
     }
 
     #[test]
@@ -183,7 +208,11 @@ mod tests {
         for change in &plan {
             sysctl.apply(change).unwrap();
         }
-        assert!(sysctl.plan_forwarding("b0", &["eth0".to_owned()], &["eth0".to_owned()]).is_empty());
+        assert!(
+            sysctl
+                .plan_forwarding("b0", &["eth0".to_owned()], &["eth0".to_owned()])
+                .is_empty()
+        );
         sysctl.undo(&plan).unwrap();
         assert_eq!(sysctl.get("net/ipv6/conf/all/forwarding").as_deref(), Some("0"));
         assert_eq!(sysctl.get("net/ipv6/conf/eth0/accept_ra").as_deref(), Some("1"));
