@@ -4,6 +4,10 @@
 //! `NAME peer=… ours=… theirs=… ratio=…` (times in milliseconds, medians; ratio = ours ÷ theirs, below 1 is better)
 //! and never fails because of a time.
 
+mod boot;
+mod command;
+mod house;
+mod many;
 mod measure;
 
 use std::process::ExitCode;
@@ -12,7 +16,21 @@ use std::process::ExitCode;
 type Bench = (&'static str, &'static str, fn(&Options) -> Result<(), String>);
 
 /// Every benchmark, in the order of `--list`.
-const BENCHES: &[Bench] = &[];
+const BENCHES: &[Bench] = &[
+    (
+        "command",
+        "/bin/true through command line, daemon and network; podman, docker",
+        command::bench,
+    ),
+    ("boot", "launch to a running systemd; systemd-nspawn", boot::bench),
+    ("many", "a hundred in a row, fifty at once; lxc", many::bench),
+    (
+        "weight",
+        "memory of shims and daemon, readiness of a new daemon, with --rounds guests",
+        many::weight,
+    ),
+    ("ls", "listing of a thousand stored guests; podman", many::listing),
+];
 
 /// What the command line says.
 #[derive(Debug, Default)]

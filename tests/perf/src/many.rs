@@ -1,0 +1,158 @@
+//! A hundred guests in a row and fifty at once, beside lxc; what shim and daemon weigh; a new daemon's first answer.
+
+use std::process::Command;
+use std::time::{Duration, Instant};
+
+use crate::Options;
+use crate::house::{debian_tree, peer_wanted, posada, posada_does, pss_kib, run, until};
+use crate::measure::report;
+
+/// Time of a hundred in a row, and of fifty at once.
+///
+/// # Errors
+/// When a program of either side fails.
+pub fn bench(options: &Options) -> Result<(), String> {
+    let tree = debian_tree()?;
+    if !peer_wanted(options, "lxc", "lxc-execute") {
+        return Ok(());
+    }
+    let config = std::env::temp_dir().join("posada-perf-lxc.conf");
+    let text = format!(
+        "lxc.rootfs.path = dir:{}\nlxc.net.0.type = empty\n",
+        tree.display()
+    );
+    std::fs::write(&config, text).map_err(|error| error.to_string())?;
+    let config = config.to_string_lossy().into_owned();
+    let ours = |n: usize| {
+        let mut command = Command::new(posada());
+        command.args([
+            "launch",
+            "--quiet",
+            "--rm",
+            "debian/12",
+            &format!("perf-many{n}"),
+            "--",
+            "/bin/true",
+        ]);
+        command
+    };
+    let theirs = |n: usize| {
+        let mut command = Command::new("lxc-execute");
+        command.args(["-n", &format!("perf-many{n}"), "-f", &config, "--", "/bin/true"]);
+        command
+    };
+    report("row100", "lxc", in_a_row(100, ours)?, in_a_row(100, theirs)?);
+    report("once50", "lxc", at_once(50, ours)?, at_once(50, theirs)?);
+    Ok(())
+}
+
+fn in_a_row(count: usize, command: impl Fn(usize) -> Command) -> Result<Duration, String> {
+    let start = Instant::now();
+    for n in 0..count {
+        let out = command(n).output().map_err(|error| error.to_string())?;
+        if !out.status.success() {
+            return Err(String::from_utf8_lossy(&out.stderr).into_owned());
+        }
+    }
+    Ok(start.elapsed())
+}
+
+fn at_once(count: usize, command: impl Fn(usize) -> Command) -> Result<Duration, String> {
+    let start = Instant::now();
+    let children: Vec<_> = (0..count)
+        .map(|n| command(n).stdout(std::process::Stdio::null()).spawn())
+        .collect::<Result<_, _>>()
+        .map_err(|error| error.to_string())?;
+    for mut child in children {
+        if !child.wait().map_err(|error| error.to_string())?.success() {
+            return Err("one of those at once failed".to_owned());
+        }
+    }
+    Ok(start.elapsed())
+}
+
+/// Weight of shims and daemon with a hundred guests, and how soon a new daemon answers.
+///
+/// # Errors
+/// When a guest does not start or the daemon does not come back.
+pub fn weight(options: &Options) -> Result<(), String> {
+    let count = options.rounds.unwrap_or(100);
+    let name = |n: usize| format!("perf-w{n}");
+    for n in 0..count {
+        posada_does(&[
+            "launch",
+            "--quiet",
+            "--detach",
+            "debian/12",
+            &name(n),
+            "--",
+            "sleep",
+            "3600",
+        ])?;
+    }
+    let listing = posada_does(&["ls", "--format", "json"])?;
+    let guests: serde_json::Value = serde_json::from_str(&listing).map_err(|error| error.to_string())?;
+    let shims: Vec<u64> = guests
+        .as_array()
+        .into_iter()
+        .flatten()
+        .filter_map(|guest| pss_kib(u32::try_from(guest["status"]["shim_pid"].as_u64()?).ok()?))
+        .collect();
+    let daemon = daemon_pid()?;
+    println!(
+        "weight guests={count} shim_pss={:.2}MB daemon_pss={:.2}MB",
+        shims.iter().sum::<u64>() as f64 / 1024.0 / shims.len().max(1) as f64,
+        pss_kib(daemon).unwrap_or(0) as f64 / 1024.0
+    );
+    run("kill", &["-KILL", &daemon.to_string()])?;
+    let start = Instant::now();
+    until("the new daemon", Duration::from_secs(60), || {
+        posada_does(&["ls", "--quiet"]).is_ok()
+    })?;
+    println!(
+        "adopt guests={count} ready={:.0}ms",
+        start.elapsed().as_secs_f64() * 1e3
+    );
+    for n in 0..count {
+        posada_does(&["rm", "--force", "--purge", "--yes", &name(n)])?;
+    }
+    Ok(())
+}
+
+fn daemon_pid() -> Result<u32, String> {
+    let version = posada_does(&["version", "--format", "json"])?;
+    let version: serde_json::Value = serde_json::from_str(&version).map_err(|error| error.to_string())?;
+    version["daemon"]["pid"]
+        .as_u64()
+        .or_else(|| version["pid"].as_u64())
+        .and_then(|pid| u32::try_from(pid).ok())
+        .ok_or_else(|| "version does not tell the daemon's process id".to_owned())
+}
+
+/// `ls` of a thousand stored guests beside `podman ps` of none.
+///
+/// # Errors
+/// When a program of either side fails.
+pub fn listing(options: &Options) -> Result<(), String> {
+    let count = 1000;
+    debian_tree()?;
+    for n in 0..count {
+        posada_does(&[
+            "launch",
+            "--quiet",
+            "--no-start",
+            "debian/12",
+            &format!("perf-l{n}"),
+        ])?;
+    }
+    if peer_wanted(options, "podman", "podman") {
+        crate::measure::compare(
+            "ls1000",
+            "podman",
+            options.rounds.unwrap_or(15),
+            || posada_does(&["ls", "--all"]).map(drop),
+            || run("podman", &["ps"]).map(drop),
+        )?;
+    }
+    posada_does(&["rm", "--purge", "--yes", "perf-l*"]).map(drop)
+}
