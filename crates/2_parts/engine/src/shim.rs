@@ -320,6 +320,42 @@ impl Events {
     }
 }
 
+impl Events {
+    /// The events that have come, without waiting: for a loop that polls many connections ([`std::os::fd::AsFd`]).
+    ///
+    /// # Errors
+    /// `SHM001` when the shim is gone.
+    pub fn ready(&mut self) -> Result<Vec<Told>> {
+        let Some(shim) = self.0.as_mut() else {
+            return Err(Fault::new(SHIM_SILENT));
+        };
+        let run_dir = shim.run_dir.clone();
+        let gone = || silent(&run_dir);
+        shim.wire.socket().set_nonblocking(true).or_fault(gone)?;
+        let mut told: Vec<Told> = shim.told.drain(..).collect();
+        loop {
+            while let Some((message, _)) = shim.take()? {
+                if let Message::Told(event) = message {
+                    told.push(event);
+                }
+            }
+            match shim.wire.fill().or_fault(gone)? {
+                Filled::Data => {}
+                // What came before the end is told first; the end is met again at the next call.
+                Filled::End if told.is_empty() => return Err(gone().because_of("closed the connection")),
+                Filled::Nothing | Filled::End => return Ok(told),
+            }
+        }
+    }
+}
+
+impl std::os::fd::AsFd for Events {
+    fn as_fd(&self) -> std::os::fd::BorrowedFd<'_> {
+        let shim = self.0.as_ref().expect("a polled stream of events has not ended");
+        shim.wire.socket().as_fd()
+    }
+}
+
 impl Iterator for Events {
     type Item = Result<Told>;
 

@@ -379,7 +379,9 @@ impl<C: ?Sized + Send + Sync + 'static> Runner<C> {
         };
         operation.fault = fault;
         operation.revision = self.changes.tell();
+        // Neither is needed any more, and arguments may hold what shall not lie about (a hash of a password).
         work.stored.notes.clear();
+        work.stored.args = Value::Null;
         let revision = operation.revision;
         let event = ended_event(&work.stored.operation);
         let txn = self.forget_old(Txn::new()).event(&event);
