@@ -92,9 +92,11 @@ fn lay(order: &Order) -> Result<()> {
         fs::create_dir(folder)?;
     }
     names(order, &resolv)?;
-    let state = order.scratch.join("state");
-    fs::create_dir(&state)?;
-    bind(&state, Path::new("/var/lib/posada"))?;
+    for (own, place) in [("state", "/var/lib/posada"), ("log", "/var/log/posada")] {
+        let own = order.scratch.join(own);
+        fs::create_dir(&own)?;
+        bind(&own, Path::new(place))?;
+    }
     bind(&order.cache.join("posada"), Path::new("/var/cache/posada"))?;
     let up = Command::new("ip")
         .args(["link", "set", "lo", "up"])
