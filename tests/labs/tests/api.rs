@@ -1,5 +1,7 @@
 //! The REST interface through the real daemon: every path of the OpenAPI document is called, and no body breaks it.
 
+#![allow(clippy::unwrap_used, reason = "a test fails by a panic")]
+
 use std::collections::BTreeSet;
 
 use labs::{Host, SOCKET, host, sh};

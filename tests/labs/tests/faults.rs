@@ -1,5 +1,7 @@
 //! Faults: processes of ours killed, mean requests, lying guests. No guest is lost, nothing is half done.
 
+#![allow(clippy::unwrap_used, reason = "a test fails by a panic")]
+
 use std::time::Duration;
 
 use labs::{alive, host, kill, sh, until};

@@ -1,5 +1,7 @@
 //! What a user finds inside a system container: init, packages, users, names, devices, limits of power.
 
+#![allow(clippy::unwrap_used, reason = "a test fails by a panic")]
+
 use std::time::Duration;
 
 use labs::{host, until};
@@ -78,7 +80,7 @@ fn a_guest_reboots_and_powers_off_by_itself() {
     });
     assert_eq!(host.guest("again")["status"]["restarts"], 1, "before: {boot}");
     let _ = host.posada("exec again -- poweroff");
-    host.ok("wait again --for stopped --timeout 60");
+    host.ok("wait again stopped --timeout 60");
     assert_eq!(host.phase("again"), "stopped");
     host.purge(&["again"]);
 }

@@ -1,5 +1,7 @@
 //! Lab 01, the first guest: from nothing to a web server in a Debian guest, as written; and with the daemon dying.
 
+#![allow(clippy::unwrap_used, reason = "a test fails by a panic")]
+
 use std::io::{Read, Write};
 use std::net::TcpStream;
 use std::time::Duration;

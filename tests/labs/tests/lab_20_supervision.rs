@@ -1,5 +1,7 @@
 //! Lab 20, supervision: top, logs, boot messages, events, autostart in order, and what follows a guest's end.
 
+#![allow(clippy::unwrap_used, reason = "a test fails by a panic")]
+
 use std::io::{BufRead, BufReader};
 use std::process::Stdio;
 use std::time::Duration;
@@ -119,7 +121,7 @@ fn what_follows_a_crash_a_power_off_and_a_reboot_is_as_asked() {
     host.purge(&["crash"]);
 
     host.ok("launch debian/12 stays -- sleep 1; exit 3");
-    host.ok("wait stays --for stopped --timeout 20");
+    host.ok("wait stays stopped --timeout 20");
     assert_eq!(host.guest("stays")["status"]["exit"]["code"], 3);
     host.purge(&["stays"]);
 
@@ -133,7 +135,7 @@ fn what_follows_a_crash_a_power_off_and_a_reboot_is_as_asked() {
         host.guest("cycle")["status"]["restarts"].as_u64().unwrap() >= 1
     });
     host.ok("set cycle on_poweroff=stop");
-    host.ok("wait cycle --for stopped --timeout 20");
+    host.ok("wait cycle stopped --timeout 20");
     host.purge(&["cycle"]);
 }
 

@@ -1,5 +1,7 @@
 //! After `rm --purge` nothing is left on the host: mounts, links, rules, cgroups, processes, files, sysctls.
 
+#![allow(clippy::unwrap_used, reason = "a test fails by a panic")]
+
 use std::time::Duration;
 
 use labs::{Look, host, sh, until};

@@ -1,5 +1,7 @@
 //! Terminals: shell with size, colours and Ctrl-C; console with its escapes.
 
+#![allow(clippy::unwrap_used, reason = "a test fails by a panic")]
+
 use std::time::Duration;
 
 use labs::{Terminal, host, until};

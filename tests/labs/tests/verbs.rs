@@ -1,5 +1,7 @@
 //! Every verb that `--help` names is used by a lab, and works here where no other lab needs it.
 
+#![allow(clippy::unwrap_used, reason = "a test fails by a panic")]
+
 use std::time::Duration;
 
 use labs::{Terminal, host, sh, until};
@@ -167,9 +169,9 @@ fn explain_shows_the_mechanism_and_the_commands_by_hand() {
 fn waiting_for_a_guest_ends_when_it_is_so_and_says_what_it_waited_for() {
     let (host, _turn) = host();
     host.launch_sleeper("wt", "");
-    host.ok("wait wt --for running --timeout 5");
-    host.ok("wait wt --for ip --timeout 20");
-    let said = host.posada("wait wt --for stopped --timeout 1");
+    host.ok("wait wt running --timeout 5");
+    host.ok("wait wt ip --timeout 20");
+    let said = host.posada("wait wt stopped --timeout 1");
     assert!(said.code != 0 && said.err.contains("stopped"), "{said:?}");
     host.purge(&["wt"]);
 }
