@@ -20,6 +20,8 @@ pub struct Options {
     pub devices: bool,
     /// Set extended attributes and access control lists.
     pub xattrs: bool,
+    /// Leave owner, mode and time of directories that are there already as they are.
+    pub keep_directories: bool,
 }
 
 impl Default for Options {
@@ -28,6 +30,7 @@ impl Default for Options {
             owners: true,
             devices: true,
             xattrs: true,
+            keep_directories: false,
         }
     }
 }
@@ -96,6 +99,7 @@ impl<'a> Extractor<'a> {
         if path.is_empty() {
             // The root itself.
             return match entry.kind {
+                Kind::Dir if self.options.keep_directories => Ok(()),
                 Kind::Dir => self.dress_directory(entry, b"."),
                 _ => Err(unsafe_path(&entry.path)),
             };
@@ -146,7 +150,11 @@ impl<'a> Extractor<'a> {
             Kind::Dir => {
                 match fs::mkdirat(parent, name, Mode::from_raw_mode(0o700)) {
                     Ok(()) => {}
-                    Err(Errno::EXIST) => self.keep_directory(parent, name, path)?,
+                    Err(Errno::EXIST) => {
+                        if self.keep_directory(parent, name, path)? && self.options.keep_directories {
+                            return Ok(());
+                        }
+                    }
                     Err(error) => return Err(cannot_write(path).because(error)),
                 }
                 self.dress_directory(entry, path)
@@ -172,14 +180,16 @@ impl<'a> Extractor<'a> {
     }
 
     /// Something has a directory's name: a directory or a link to one below the root may stay, else it goes.
-    fn keep_directory(&self, parent: &OwnedFd, name: &std::ffi::CStr, path: &[u8]) -> Result<()> {
+    /// Whether it stayed.
+    fn keep_directory(&self, parent: &OwnedFd, name: &std::ffi::CStr, path: &[u8]) -> Result<bool> {
         let there = self.root.lookup(&c_path(path)?, OFlags::PATH | OFlags::DIRECTORY);
         if there.is_ok() {
-            return Ok(());
+            return Ok(true);
         }
         fs::unlinkat(parent, name, AtFlags::empty())
             .and_then(|()| fs::mkdirat(parent, name, Mode::from_raw_mode(0o700)))
-            .or_fault(|| cannot_write(path))
+            .or_fault(|| cannot_write(path))?;
+        Ok(false)
     }
 
     fn hard_link(&self, target: &[u8], parent: &OwnedFd, name: &std::ffi::CStr, path: &[u8]) -> Result<()> {
