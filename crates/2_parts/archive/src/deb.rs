@@ -83,7 +83,9 @@ fn read_control(stream: impl Read, label: &str) -> Result<Control> {
     while let Some(entry) = reader.next_entry()? {
         let name = String::from_utf8_lossy(&entry.path).into_owned();
         let name = name.trim_start_matches("./").to_owned();
-        let plain = name.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_' | b'.'));
+        let plain = name
+            .bytes()
+            .all(|b| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_' | b'.'));
         if entry.kind != Kind::File || name.is_empty() || name.starts_with('.') || !plain {
             continue;
         }
@@ -118,8 +120,12 @@ fn data(stream: impl Read, root: &Root, control: &Control, label: &str) -> Resul
     let mut extractor = Extractor::new(root, options);
     let mut reader = tar::Reader::new(stream);
     let mut list = Vec::new();
-    let mut hashes: HashMap<&str, Option<String>> =
-        control.text("conffiles").lines().map(str::trim).map(|path| (path, None)).collect();
+    let mut hashes: HashMap<&str, Option<String>> = control
+        .text("conffiles")
+        .lines()
+        .map(str::trim)
+        .map(|path| (path, None))
+        .collect();
     while let Some(entry) = reader.next_entry()? {
         let path = listed(&entry.path);
         list.extend_from_slice(&path);
@@ -230,7 +236,12 @@ mod tests {
 
     #[test]
     fn paths_are_listed_as_dpkg_does() {
-        for (path, expected) in [("./", "/."), ("./usr/", "/usr"), ("usr/bin/x", "/usr/bin/x"), ("/a", "/a")] {
+        for (path, expected) in [
+            ("./", "/."),
+            ("./usr/", "/usr"),
+            ("usr/bin/x", "/usr/bin/x"),
+            ("/a", "/a"),
+        ] {
             assert_eq!(listed(path.as_bytes()), expected.as_bytes());
         }
     }
@@ -254,6 +265,8 @@ mod tests {
         assert!(!acts_on_first_installation(
             "#!/bin/sh\nset -e\n# Automatically added\ndpkg-maintscript-helper rm_conffile /etc/x 1~ -- \"$@\"\n"
         ));
-        assert!(acts_on_first_installation("#!/bin/sh\nset -e\nif [ \"$1\" = install ]; then\n"));
+        assert!(acts_on_first_installation(
+            "#!/bin/sh\nset -e\nif [ \"$1\" = install ]; then\n"
+        ));
     }
 }

@@ -67,7 +67,10 @@ mod tests {
         assert_eq!(found.len(), 2);
         assert_eq!(field(found[0], "package"), Some("a"));
         let description = field(found[0], "Description").unwrap();
-        assert_eq!(lines(description).collect::<Vec<_>>(), ["short", "long", ".", "more"]);
+        assert_eq!(
+            lines(description).collect::<Vec<_>>(),
+            ["short", "long", ".", "more"]
+        );
         assert_eq!(field(found[1], "Empty"), Some(""));
         assert_eq!(field(found[1], "Version"), None);
     }

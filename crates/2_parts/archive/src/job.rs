@@ -159,7 +159,8 @@ pub fn serve(input: impl BufRead, output: impl Write + Send, tree: &Path, thread
                 loop {
                     let next = work.lock().unwrap_or_else(|e| e.into_inner()).recv();
                     let Ok((path, label)) = next else { return };
-                    let answer = unpack_one(&path, &label, tree).unwrap_or_else(|fault| Answer::Failed { fault });
+                    let answer =
+                        unpack_one(&path, &label, tree).unwrap_or_else(|fault| Answer::Failed { fault });
                     // When the other side is gone there is nobody to tell.
                     let _ = send(&output, &answer);
                 }
@@ -219,11 +220,21 @@ fn unpack_one(path: &Path, label: &str, tree: &Path) -> Result<Answer> {
 
 fn run(request: Request, tree: &Path) -> Result<Answer> {
     match request {
-        Request::Verify { release, detached, keyrings, suite, components, arch, clock } => {
+        Request::Verify {
+            release,
+            detached,
+            keyrings,
+            suite,
+            components,
+            arch,
+            clock,
+        } => {
             let mut keyring = Keyring::default();
             for path in keyrings {
                 let bytes = whole(&path).map_err(|fault| {
-                    Fault::new(crate::KEYRING).arg("keyring", path.display()).because(fault)
+                    Fault::new(crate::KEYRING)
+                        .arg("keyring", path.display())
+                        .because(fault)
                 })?;
                 keyring.add(&bytes, &path.display().to_string())?;
             }
@@ -241,15 +252,31 @@ fn run(request: Request, tree: &Path) -> Result<Answer> {
             let mut plain = codec::decode(BufReader::with_capacity(256 << 10, open(&from)?))?;
             let bytes = std::io::copy(&mut plain, &mut create(&to)?)
                 .or_fault(|| Fault::new(MALFORMED).arg("what", from.display()))?;
-            Ok(Answer::Done { entries: 1, bytes, devices_skipped: 0 })
+            Ok(Answer::Done {
+                entries: 1,
+                bytes,
+                devices_skipped: 0,
+            })
         }
-        Request::Resolve { indexes, arch, wanted } => resolved(&indexes, &arch, &wanted),
+        Request::Resolve {
+            indexes,
+            arch,
+            wanted,
+        } => resolved(&indexes, &arch, &wanted),
         Request::Unpack { deb, label } => unpack_one(&deb, &label, tree),
         Request::Import { archive } => {
             let stream = codec::decode(BufReader::with_capacity(256 << 10, open(&archive)?))?;
-            let Report { entries, bytes, devices_skipped, .. } =
-                unpack::extract(stream, &Root::open(tree)?, Options::default())?;
-            Ok(Answer::Done { entries, bytes, devices_skipped })
+            let Report {
+                entries,
+                bytes,
+                devices_skipped,
+                ..
+            } = unpack::extract(stream, &Root::open(tree)?, Options::default())?;
+            Ok(Answer::Done {
+                entries,
+                bytes,
+                devices_skipped,
+            })
         }
         Request::Pack { to } => {
             let codec = codec::Codec::of_name(&to.display().to_string());
@@ -261,7 +288,11 @@ fn run(request: Request, tree: &Path) -> Result<Answer> {
                 .finish()?
                 .flush()
                 .or_fault(|| Fault::new(unpack::WRITE).arg("path", to.display()))?;
-            Ok(Answer::Done { entries: packed.entries, bytes: packed.bytes, devices_skipped: 0 })
+            Ok(Answer::Done {
+                entries: packed.entries,
+                bytes: packed.bytes,
+                devices_skipped: 0,
+            })
         }
     }
 }
@@ -272,8 +303,14 @@ fn verified(text: &str, suite: &str, components: &[String], arch: &str, clock: C
     let mut indexes = Vec::new();
     for component in components {
         let (name, hash) = release.index(component, arch)?;
-        let plain = release.file(&format!("{component}/binary-{arch}/Packages")).cloned();
-        indexes.push(Index { name, hash: hash.clone(), plain });
+        let plain = release
+            .file(&format!("{component}/binary-{arch}/Packages"))
+            .cloned();
+        indexes.push(Index {
+            name,
+            hash: hash.clone(),
+            plain,
+        });
     }
     Ok(Answer::Verified {
         codename: release.codename,
@@ -285,8 +322,8 @@ fn verified(text: &str, suite: &str, components: &[String], arch: &str, clock: C
 fn resolved(indexes: &[(PathBuf, usize)], arch: &str, wanted: &Wanted) -> Result<Answer> {
     let mut texts = Vec::new();
     for (path, origin) in indexes {
-        let text = String::from_utf8(whole(path)?)
-            .or_fault(|| Fault::new(MALFORMED).arg("what", path.display()))?;
+        let text =
+            String::from_utf8(whole(path)?).or_fault(|| Fault::new(MALFORMED).arg("what", path.display()))?;
         texts.push((text, *origin));
     }
     // Indexes are independent and large: each is read by a thread of its own.
@@ -297,7 +334,11 @@ fn resolved(indexes: &[(PathBuf, usize)], arch: &str, wanted: &Wanted) -> Result
             .collect();
         threads
             .into_iter()
-            .map(|thread| thread.join().map_err(|_| Fault::new(MALFORMED).arg("what", "Packages")))
+            .map(|thread| {
+                thread
+                    .join()
+                    .map_err(|_| Fault::new(MALFORMED).arg("what", "Packages"))
+            })
             .collect::<Result<_>>()
     })?;
     let universe = Universe::new(parsed.into_iter().flatten());
@@ -309,7 +350,10 @@ fn resolved(indexes: &[(PathBuf, usize)], arch: &str, wanted: &Wanted) -> Result
             version: p.version.to_owned(),
             architecture: p.architecture.to_owned(),
             filename: p.filename.to_owned(),
-            hash: FileHash { size: p.size, sha256: p.sha256.to_ascii_lowercase() },
+            hash: FileHash {
+                size: p.size,
+                sha256: p.sha256.to_ascii_lowercase(),
+            },
             installed_kib: p.installed_kib,
             origin: p.origin,
         })

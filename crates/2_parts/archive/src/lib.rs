@@ -10,8 +10,8 @@ pub mod deb822;
 #[cfg(feature = "signature")]
 pub mod job;
 pub mod packages;
-pub mod release;
 pub mod relation;
+pub mod release;
 pub mod resolve;
 #[cfg(feature = "signature")]
 pub mod signature;

@@ -117,7 +117,13 @@ mod tests {
         assert_eq!(all.len(), 3);
         assert_eq!(all[0][0].version, Some((Operator::LaterOrEqual, "2.36")));
         assert_eq!(all[1][1].name, "debconf-2.0");
-        assert_eq!(all[2][0], Relation { name: "perl", version: None });
+        assert_eq!(
+            all[2][0],
+            Relation {
+                name: "perl",
+                version: None
+            }
+        );
         assert!(all[0][0].matches("libc6", "2.36-9+deb12u10"));
         assert!(!all[0][0].matches("libc6", "2.31"));
     }

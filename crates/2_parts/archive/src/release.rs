@@ -89,7 +89,9 @@ impl Release {
     pub fn check(&self, suite: &str, clock: Clock) -> Result<()> {
         // Old archives name the security suite `bookworm-security` or `bookworm/updates`.
         let slashed = suite.replace("-security", "/updates");
-        let is = |name: &str| name == suite || name == slashed || (!name.is_empty() && suite.ends_with(&format!("/{name}")));
+        let is = |name: &str| {
+            name == suite || name == slashed || (!name.is_empty() && suite.ends_with(&format!("/{name}")))
+        };
         if !is(&self.codename) && !is(&self.suite) {
             return Err(Fault::new(WRONG_RELEASE)
                 .arg("wanted", suite)
@@ -159,7 +161,10 @@ mod tests {
     fn the_best_index_is_chosen() {
         let release = Release::parse(TEXT).unwrap();
         let (name, hash) = release.index("main", "amd64").unwrap();
-        assert_eq!((name.as_str(), hash.size), ("main/binary-amd64/Packages.xz", 8_790_396));
+        assert_eq!(
+            (name.as_str(), hash.size),
+            ("main/binary-amd64/Packages.xz", 8_790_396)
+        );
         assert!(release.index("main", "s390x").unwrap_err().is(NO_INDEX));
     }
 
@@ -178,6 +183,10 @@ mod tests {
 
     #[test]
     fn a_release_without_hashes_is_malformed() {
-        assert!(Release::parse("Suite: x\nDate: Sat, 11 Jul 2026 10:16:37 UTC\n").unwrap_err().is(MALFORMED));
+        assert!(
+            Release::parse("Suite: x\nDate: Sat, 11 Jul 2026 10:16:37 UTC\n")
+                .unwrap_err()
+                .is(MALFORMED)
+        );
     }
 }

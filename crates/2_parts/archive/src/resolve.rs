@@ -52,7 +52,11 @@ impl<'a> Universe<'a> {
         for (at, package) in universe.packages.iter().enumerate() {
             for provided in list(package.provides) {
                 let version = provided.version.map(|(_, version)| version);
-                universe.providers.entry(provided.name).or_default().push((at, version));
+                universe
+                    .providers
+                    .entry(provided.name)
+                    .or_default()
+                    .push((at, version));
             }
         }
         universe
@@ -212,7 +216,10 @@ impl<'a> Choice<'_, 'a> {
     /// Everything that satisfies a group, in order of preference, without what is excluded.
     fn candidates(&self, group: &[Relation<'a>]) -> Vec<usize> {
         let mut found = Vec::new();
-        for at in group.iter().flat_map(|relation| self.universe.satisfying(relation)) {
+        for at in group
+            .iter()
+            .flat_map(|relation| self.universe.satisfying(relation))
+        {
             if !found.contains(&at) && !self.excluded.contains(self.universe.packages[at].name) {
                 found.push(at);
             }
@@ -273,7 +280,11 @@ mod tests {
             include: own(include),
             exclude: own(exclude),
         };
-        Ok(universe.resolve(&wanted)?.iter().map(|p| p.name.to_owned()).collect())
+        Ok(universe
+            .resolve(&wanted)?
+            .iter()
+            .map(|p| p.name.to_owned())
+            .collect())
     }
 
     #[test]
@@ -313,7 +324,11 @@ mod tests {
             mawk,
         ]);
         assert_eq!(names(&universe, &[], &[]).unwrap(), ["mawk", "a"]);
-        assert!(names(&universe, &["v"], &[]).unwrap().contains(&"gawk".to_owned()));
+        assert!(
+            names(&universe, &["v"], &[])
+                .unwrap()
+                .contains(&"gawk".to_owned())
+        );
     }
 
     #[test]
@@ -342,7 +357,10 @@ mod tests {
     fn what_cannot_be_had_is_told() {
         let universe = Universe::new([package("a", "required", "missing | gone")]);
         let fault = names(&universe, &[], &[]).unwrap_err();
-        assert!(fault.is(UNSATISFIED) && fault.to_string().contains("missing | gone"), "{fault}");
+        assert!(
+            fault.is(UNSATISFIED) && fault.to_string().contains("missing | gone"),
+            "{fault}"
+        );
         assert!(names(&universe, &["nothing"], &[]).unwrap_err().is(NO_PACKAGE));
     }
 

@@ -1,7 +1,9 @@
 //! OpenPGP signatures of Release files (RFC 9580, RFC 4880), checked against a keyring and a time.
 
 use fault::{Fault, OrFault, Result};
-use pgp::composed::{CleartextSignedMessage, Deserializable, DetachedSignature, SignedPublicKey, SignedPublicSubKey};
+use pgp::composed::{
+    CleartextSignedMessage, Deserializable, DetachedSignature, SignedPublicKey, SignedPublicSubKey,
+};
 use pgp::crypto::hash::HashAlgorithm;
 use pgp::packet::{Signature, SignatureType};
 use pgp::types::{KeyDetails, Timestamp};
@@ -87,7 +89,9 @@ impl Keyring {
             }
         }
         if reasons.is_empty() && !strangers.is_empty() {
-            return Err(Fault::new(UNKNOWN_KEY).arg("file", file).arg("keys", strangers.join(", ")));
+            return Err(Fault::new(UNKNOWN_KEY)
+                .arg("file", file)
+                .arg("keys", strangers.join(", ")));
         }
         let mut fault = Fault::new(BAD_SIGNATURE).arg("file", file);
         for reason in reasons {
@@ -111,7 +115,11 @@ impl Keyring {
         if created > now + CLOCK_TOLERANCE {
             return Err("it is from the future; check the clock".to_owned());
         }
-        if expired(created, signature.signature_expiration_time().map(|d| d.as_secs()), now) {
+        if expired(
+            created,
+            signature.signature_expiration_time().map(|d| d.as_secs()),
+            now,
+        ) {
             return Err("it has expired".to_owned());
         }
         let mut reason = None;
@@ -148,7 +156,10 @@ fn expired(from: i64, after: Option<u32>, now: i64) -> bool {
 }
 
 fn issuer(signature: &Signature) -> String {
-    match (signature.issuer_fingerprint().first(), signature.issuer_key_id().first()) {
+    match (
+        signature.issuer_fingerprint().first(),
+        signature.issuer_key_id().first(),
+    ) {
         (Some(fingerprint), _) => fingerprint.to_string().to_uppercase(),
         (None, Some(id)) => id.to_string().to_uppercase(),
         (None, None) => "unknown".to_owned(),
@@ -157,19 +168,31 @@ fn issuer(signature: &Signature) -> String {
 
 fn issued_by(signature: &Signature, key: &impl KeyDetails) -> bool {
     signature.issuer_fingerprint().contains(&&key.fingerprint())
-        || (signature.issuer_fingerprint().is_empty() && signature.issuer_key_id().contains(&&key.legacy_key_id()))
+        || (signature.issuer_fingerprint().is_empty()
+            && signature.issuer_key_id().contains(&&key.legacy_key_id()))
 }
 
 /// Not revoked, and not expired by the newest of its own certifications.
 fn primary_is_valid(key: &SignedPublicKey, now: i64) -> Result<(), String> {
     let primary = &key.primary_key;
-    if key.details.revocation_signatures.iter().any(|s| s.verify_key(primary).is_ok()) {
+    if key
+        .details
+        .revocation_signatures
+        .iter()
+        .any(|s| s.verify_key(primary).is_ok())
+    {
         return Err("its key is revoked".to_owned());
     }
-    let direct = key.details.direct_signatures.iter().filter(|s| s.verify_key(primary).is_ok());
+    let direct = key
+        .details
+        .direct_signatures
+        .iter()
+        .filter(|s| s.verify_key(primary).is_ok());
     let users = key.details.users.iter().flat_map(|user| {
         user.signatures.iter().filter(|s| {
-            s.is_certification() && s.verify_certification(primary, pgp::types::Tag::UserId, &user.id).is_ok()
+            s.is_certification()
+                && s.verify_certification(primary, pgp::types::Tag::UserId, &user.id)
+                    .is_ok()
         })
     });
     let newest = direct
@@ -194,13 +217,18 @@ fn subkey_is_valid(key: &SignedPublicKey, subkey: &SignedPublicSubKey, now: i64)
         .filter(bound)
         .max_by_key(|s| s.created().map(seconds))
         .ok_or("its subkey is not bound to the key")?;
-    let backed = newest
-        .embedded_signature()
-        .is_some_and(|back| back.verify_primary_key_binding(&subkey.key, &key.primary_key).is_ok());
+    let backed = newest.embedded_signature().is_some_and(|back| {
+        back.verify_primary_key_binding(&subkey.key, &key.primary_key)
+            .is_ok()
+    });
     if !newest.key_flags().sign() || !backed {
         return Err("its subkey is not for signing".to_owned());
     }
-    if expired(seconds(subkey.key.created_at()), newest.key_expiration_time().map(|d| d.as_secs()), now) {
+    if expired(
+        seconds(subkey.key.created_at()),
+        newest.key_expiration_time().map(|d| d.as_secs()),
+        now,
+    ) {
         return Err("its subkey has expired".to_owned());
     }
     Ok(())

@@ -68,7 +68,9 @@ fn paragraph(text: &str) -> Option<Source> {
         let words = || value.split_ascii_whitespace().map(str::to_owned).collect();
         match name.to_ascii_lowercase().as_str() {
             "types" => binary = value.split_ascii_whitespace().any(|word| word == "deb"),
-            "enabled" => enabled = !matches!(value.to_ascii_lowercase().as_str(), "no" | "false" | "0" | "off"),
+            "enabled" => {
+                enabled = !matches!(value.to_ascii_lowercase().as_str(), "no" | "false" | "0" | "off")
+            }
             "uris" => source.uris = words(),
             "suites" => source.suites = words(),
             "components" => source.components = words(),
@@ -91,7 +93,10 @@ fn armour(value: &str) -> String {
 }
 
 fn split(text: &str, at: char) -> Vec<String> {
-    text.split(at).filter(|w| !w.is_empty()).map(str::to_owned).collect()
+    text.split(at)
+        .filter(|w| !w.is_empty())
+        .map(str::to_owned)
+        .collect()
 }
 
 #[cfg(test)]
@@ -118,6 +123,9 @@ mod tests {
         let found = parse_deb822(text);
         assert_eq!(found.len(), 2);
         assert_eq!(found[0].suites, ["bookworm", "bookworm-updates"]);
-        assert_eq!(found[1].signed_by, ["\n-----BEGIN PGP PUBLIC KEY BLOCK-----\n\nabc\n".trim_start()]);
+        assert_eq!(
+            found[1].signed_by,
+            ["\n-----BEGIN PGP PUBLIC KEY BLOCK-----\n\nabc\n".trim_start()]
+        );
     }
 }

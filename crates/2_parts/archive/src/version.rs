@@ -73,18 +73,29 @@ mod tests {
             "1.0~~", "1.0~~a", "1.0~", "1.0", "1.0-0", "1.0-1", "1.0a", "1.0+b1", "1.2", "1.10", "1:0.1",
         ];
         for pair in ascending.windows(2) {
-            let expected = if pair == ["1.0", "1.0-0"] { Ordering::Equal } else { Ordering::Less };
+            let expected = if pair == ["1.0", "1.0-0"] {
+                Ordering::Equal
+            } else {
+                Ordering::Less
+            };
             assert_eq!(compare(pair[0], pair[1]), expected, "{pair:?}");
             assert_eq!(compare(pair[1], pair[0]), expected.reverse(), "{pair:?}");
         }
         assert_eq!(compare("0:1.01", "1.1"), Ordering::Equal);
-        assert_eq!(compare("99999999999999999999999", "99999999999999999999998"), Ordering::Greater);
+        assert_eq!(
+            compare("99999999999999999999999", "99999999999999999999998"),
+            Ordering::Greater
+        );
     }
 
     /// Only where dpkg is installed, as on every host that we support.
     #[test]
     fn the_order_is_that_of_dpkg() {
-        if std::process::Command::new("dpkg").arg("--version").output().is_err() {
+        if std::process::Command::new("dpkg")
+            .arg("--version")
+            .output()
+            .is_err()
+        {
             return;
         }
         let part = "[0-9]{1,2}([.+~][0-9a-b]{1,2}){0,2}";
