@@ -1,2 +1,13 @@
 //! The program: command line, daemon and network process, chosen by the first word.
-fn main() {}
+
+use std::env;
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    let mut args = env::args_os();
+    let _program = args.next();
+    match args.next() {
+        Some(word) if word == "net" => networks::serve(args),
+        _ => ExitCode::SUCCESS,
+    }
+}

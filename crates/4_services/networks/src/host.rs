@@ -1,0 +1,268 @@
+//! What a network is made of on the host: bridge, addresses, forwarding, packet filter. Made, healed, undone.
+
+use std::net::IpAddr;
+use std::path::{Path, PathBuf};
+
+use fault::{Fault, Result};
+use link::nft::{Filter, Nft};
+use link::sysctl::{Change, Sysctl};
+use link::{Link, Links, Mac, Prefix6, Subnet4};
+use model::NetworkSpec;
+use serde::{Deserialize, Serialize};
+
+use crate::record::{self, Stored, VERSION};
+use crate::{SUBNET_EXHAUSTED, SUBNET_TAKEN, sockets, upstream};
+
+/// Kernel settings that we changed, in `run_dir/networks/host.json`: like the settings themselves it does not
+/// survive the host's reboot.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+pub(crate) struct Changed {
+    pub settings: Vec<Change>,
+}
+
+/// What the host looks like now.
+pub(crate) struct Host {
+    pub links: Links,
+    pub sysctl: Sysctl,
+    changed_path: PathBuf,
+}
+
+/// Links with a default route.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub(crate) struct Uplinks {
+    /// Their names, best first.
+    pub names: Vec<String>,
+    /// Largest packet of the best.
+    pub mtu: Option<u32>,
+    /// Links that learn routes from router advertisements.
+    pub learning: Vec<String>,
+}
+
+/// A random number from the kernel.
+pub(crate) fn random() -> u64 {
+    let mut bytes = [0; 8];
+    // On a kernel that boots just now this waits until there is randomness; it cannot fail for 8 bytes.
+    while rustix::rand::getrandom(&mut bytes, rustix::rand::GetRandomFlags::empty()).is_err() {}
+    u64::from_le_bytes(bytes)
+}
+
+impl Host {
+    pub(crate) fn open(run_dir: &Path) -> Result<Self> {
+        Ok(Host {
+            links: Links::open()?,
+            sysctl: Sysctl::at(Path::new("/proc/sys")),
+            changed_path: run_dir.join("networks/host.json"),
+        })
+    }
+
+    /// Whether the kernel speaks IPv6 at all.
+    pub(crate) fn has_v6(&self) -> bool {
+        self.sysctl.get("net/ipv6/conf/all/disable_ipv6").is_some()
+    }
+
+    /// Chooses everything that a new network needs. `ours` are subnets of our other networks.
+    pub(crate) fn choose(&mut self, spec: &NetworkSpec, ours: &[&Stored]) -> Result<Stored> {
+        let mut taken: Vec<(IpAddr, u8)> = Vec::new();
+        for route in self.links.routes()? {
+            taken.push((route.to, route.prefix_len));
+        }
+        for address in self.links.addresses()? {
+            taken.push((address.ip, address.prefix_len));
+        }
+        for server in upstream::servers(&|_| None) {
+            taken.push((server.ip(), 32));
+        }
+        for other in ours {
+            taken.push((other.subnet.base.into(), other.subnet.prefix_len));
+        }
+        let seed = random();
+        let subnet = match &spec.subnet {
+            Some(text) => {
+                let wanted: Subnet4 = text.parse()?;
+                let collides = |(ip, len): &&(IpAddr, u8)| match ip {
+                    IpAddr::V4(v4) => *len > 0 && wanted.overlaps(*v4, *len),
+                    IpAddr::V6(_) => false,
+                };
+                if let Some((ip, len)) = taken.iter().find(collides) {
+                    return Err(Fault::new(SUBNET_TAKEN).arg("subnet", wanted).arg("by", format!("{ip}/{len}")));
+                }
+                wanted
+            }
+            None => Subnet4::free(seed, &taken).ok_or_else(|| Fault::new(SUBNET_EXHAUSTED))?,
+        };
+        let prefix6 = match &spec.prefix6 {
+            Some(text) => text.parse()?,
+            None => Prefix6::unique_local(random()),
+        };
+        let [a, b, c, d, e, ..] = random().to_le_bytes();
+        Ok(Stored {
+            version: VERSION,
+            spec: spec.clone(),
+            token: format!("{seed:016x}"),
+            bridge: self.free_bridge(ours)?,
+            mac: Mac([2, a, b, c, d, e]),
+            subnet,
+            prefix6,
+            last: None,
+            cards: Vec::new(),
+            published: Default::default(),
+        })
+    }
+
+    /// The first of `posada0`, `posada1`… that no link and no network of ours has.
+    fn free_bridge(&mut self, ours: &[&Stored]) -> Result<String> {
+        let links = self.links.list()?;
+        let taken = |name: &String| {
+            links.iter().any(|link| link.name == *name) || ours.iter().any(|other| other.bridge == *name)
+        };
+        let mut names = (0_u32..).map(|number| format!("posada{number}"));
+        Ok(names.find(|name| !taken(name)).unwrap_or_default())
+    }
+
+    /// Makes or heals the bridge with its addresses. A link of its name that is not ours makes it take another name.
+    pub(crate) fn bridge(&mut self, stored: &mut Stored, ours: &[&Stored], mtu: u32) -> Result<Link> {
+        let found = self.links.find(&stored.bridge)?;
+        let bridge = match found {
+            Some(link) if link.alias.as_deref() == Some(&stored.alias()) => link,
+            other => {
+                if other.is_some() {
+                    stored.bridge = self.free_bridge(ours)?;
+                }
+                self.links.add_bridge(&stored.bridge, stored.mac, mtu, &stored.alias())?
+            }
+        };
+        if bridge.mtu != mtu {
+            self.links.set_mtu(&bridge, mtu)?;
+        }
+        let v6 = self.has_v6();
+        if v6 {
+            let conf = format!("net/ipv6/conf/{}", stored.bridge);
+            // The bridge is a router's: it takes no address or route from what guests advertise.
+            for (key, value) in [("disable_ipv6", "0"), ("accept_ra", "0"), ("accept_redirects", "0")] {
+                let key = format!("{conf}/{key}");
+                if self.sysctl.get(&key).is_some_and(|now| now != value) {
+                    self.sysctl.set(&key, value)?;
+                }
+            }
+        }
+        let mut wanted = vec![(IpAddr::from(stored.subnet.gateway()), stored.subnet.prefix_len)];
+        if v6 {
+            wanted.push((stored.prefix6.gateway().into(), 64));
+            wanted.push((sockets::LINK_LOCAL.into(), 64));
+        }
+        let addresses = self.links.addresses()?;
+        for (ip, prefix_len) in wanted {
+            let there = addresses
+                .iter()
+                .any(|have| have.link == bridge.index && have.ip == ip && have.prefix_len == prefix_len);
+            if !there {
+                self.links.add_address(&bridge, ip, prefix_len)?;
+            }
+        }
+        if !bridge.up {
+            self.links.set_up(&bridge, true)?;
+        }
+        Ok(bridge)
+    }
+
+    /// The links that lead outside; `ours` are names of our bridges.
+    pub(crate) fn uplinks(&mut self, ours: &[String]) -> Result<Uplinks> {
+        let links = self.links.list()?;
+        let mut routes = self.links.routes()?;
+        routes.sort_by_key(|route| (route.to.is_ipv6(), route.metric));
+        let mut uplinks = Uplinks::default();
+        for route in &routes {
+            for index in &route.links {
+                let Some(link) = links.iter().find(|link| link.index == *index) else { continue };
+                if link.loopback || ours.contains(&link.name) {
+                    continue;
+                }
+                if route.from_ra && !uplinks.learning.contains(&link.name) {
+                    uplinks.learning.push(link.name.clone());
+                }
+                if route.prefix_len == 0 && !uplinks.names.contains(&link.name) {
+                    uplinks.names.push(link.name.clone());
+                    uplinks.mtu.get_or_insert(link.mtu);
+                }
+            }
+        }
+        Ok(uplinks)
+    }
+
+    /// Switches forwarding on where it is needed; what is changed is recorded first.
+    pub(crate) fn forwarding(&mut self, bridge: &str, uplinks: &Uplinks) -> Result<()> {
+        let plan = self.sysctl.plan_forwarding(bridge, &uplinks.names, &uplinks.learning);
+        if plan.is_empty() {
+            return Ok(());
+        }
+        let mut changed: Changed = record::load(&self.changed_path)?.unwrap_or_default();
+        for change in &plan {
+            // The oldest record tells what was there before us.
+            if !changed.settings.iter().any(|known| known.key == change.key) {
+                changed.settings.push(change.clone());
+            }
+        }
+        record::save(&self.changed_path, &changed, false)?;
+        plan.iter().try_for_each(|change| self.sysctl.apply(change))
+    }
+
+    /// Takes every change of kernel settings back.
+    pub(crate) fn undo_settings(&self) -> Result<()> {
+        if let Some(changed) = record::load::<Changed>(&self.changed_path)? {
+            self.sysctl.undo(&changed.settings)?;
+            record::delete(&self.changed_path)?;
+        }
+        Ok(())
+    }
+
+    /// Deletes the bridge, when it is this network's.
+    pub(crate) fn remove_bridge(&mut self, stored: &Stored) -> Result<()> {
+        match self.links.find(&stored.bridge)? {
+            Some(link) if link.alias.as_deref() == Some(&stored.alias()) => self.links.delete(&link),
+            _ => Ok(()),
+        }
+    }
+}
+
+/// The packet filter as we left it.
+#[derive(Debug, Default)]
+pub(crate) struct Table {
+    /// What nft said of the table after we had applied it.
+    listing: Option<String>,
+    /// What we applied.
+    filter: Filter,
+}
+
+impl Table {
+    /// Brings the kernel's table in line. With `look`, the kernel is asked whether somebody flushed or changed it;
+    /// without, only a change of ours is applied.
+    pub(crate) fn bring(&mut self, filter: Filter, look: bool) -> Result<()> {
+        let same = self.listing.is_some() && filter == self.filter;
+        if same && !look {
+            return Ok(());
+        }
+        let nft = Nft::find()?;
+        let whole = match &self.listing {
+            None => true,
+            Some(known) if look => nft.table()?.as_ref() != Some(known),
+            Some(_) => false,
+        };
+        // A table that was flushed between two looks refuses the small transaction: then the whole is applied.
+        if whole || (!same && nft.apply(&link::nft::render_elements(&filter)).is_err()) {
+            nft.apply(&link::nft::render(&filter))?;
+            self.listing = nft.table()?;
+        }
+        self.filter = filter;
+        Ok(())
+    }
+
+    /// Deletes our table.
+    pub(crate) fn remove(&mut self) -> Result<()> {
+        *self = Table::default();
+        match Nft::find() {
+            Ok(nft) => nft.apply(&link::nft::render_removal()),
+            // Without the program there can be no table of ours.
+            Err(_) => Ok(()),
+        }
+    }
+}
