@@ -55,10 +55,14 @@ impl Stored {
 
     fn check_wanted(&self, ip: Ipv4Addr, others: &[Card]) -> Result<()> {
         if !self.subnet.is_for_guests(ip) {
-            return Err(Fault::new(ADDRESS_OUTSIDE).arg("ip", ip).arg("subnet", self.subnet));
+            return Err(Fault::new(ADDRESS_OUTSIDE)
+                .arg("ip", ip)
+                .arg("subnet", self.subnet));
         }
         match others.iter().find(|card| card.ip == ip) {
-            Some(holder) => Err(Fault::new(ADDRESS_TAKEN).arg("ip", ip).arg("holder", &holder.name)),
+            Some(holder) => Err(Fault::new(ADDRESS_TAKEN)
+                .arg("ip", ip)
+                .arg("holder", &holder.name)),
             None => Ok(()),
         }
     }
@@ -135,14 +139,24 @@ mod tests {
     #[test]
     fn a_wanted_address_is_given_or_refused_by_name() {
         let mut network = network("10.1.2.0/24");
-        assert_eq!(take(&mut network, "a", Some("10.1.2.20")).unwrap().ip, Ipv4Addr::new(10, 1, 2, 20));
+        assert_eq!(
+            take(&mut network, "a", Some("10.1.2.20")).unwrap().ip,
+            Ipv4Addr::new(10, 1, 2, 20)
+        );
         let taken = take(&mut network, "b", Some("10.1.2.20")).unwrap_err();
         assert!(taken.is(ADDRESS_TAKEN));
         assert!(taken.args().any(|arg| arg == ("holder", "na")));
         for outside in ["10.1.3.2", "10.1.2.0", "10.1.2.1", "10.1.2.255"] {
-            assert!(take(&mut network, "b", Some(outside)).unwrap_err().is(ADDRESS_OUTSIDE));
+            assert!(
+                take(&mut network, "b", Some(outside))
+                    .unwrap_err()
+                    .is(ADDRESS_OUTSIDE)
+            );
         }
-        assert_eq!(take(&mut network, "a", Some("10.1.2.21")).unwrap().ip, Ipv4Addr::new(10, 1, 2, 21));
+        assert_eq!(
+            take(&mut network, "a", Some("10.1.2.21")).unwrap().ip,
+            Ipv4Addr::new(10, 1, 2, 21)
+        );
         assert_eq!(network.cards.len(), 1);
     }
 }

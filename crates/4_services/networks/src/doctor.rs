@@ -8,7 +8,12 @@ use link::sysctl::Sysctl;
 use model::api::{Finding, Verdict};
 
 fn finding(check: &str, verdict: Verdict, seen: impl Into<String>, remedy: Option<&str>) -> Finding {
-    Finding { check: check.to_owned(), verdict, seen: seen.into(), remedy: remedy.map(str::to_owned) }
+    Finding {
+        check: check.to_owned(),
+        verdict,
+        seen: seen.into(),
+        remedy: remedy.map(str::to_owned),
+    }
 }
 
 /// Looks at everything; changes nothing.
@@ -20,8 +25,18 @@ pub(crate) fn examine() -> Vec<Finding> {
 
 fn nft() -> Finding {
     match Nft::find() {
-        Ok(nft) => finding("doctor-nft", Verdict::Good, nft.program.display().to_string(), None),
-        Err(_) => finding("doctor-nft", Verdict::Bad, "nft", Some("apt-get install nftables")),
+        Ok(nft) => finding(
+            "doctor-nft",
+            Verdict::Good,
+            nft.program.display().to_string(),
+            None,
+        ),
+        Err(_) => finding(
+            "doctor-nft",
+            Verdict::Bad,
+            "nft",
+            Some("apt-get install nftables"),
+        ),
     }
 }
 
@@ -39,7 +54,12 @@ fn bridges() -> Finding {
     if !Path::new(&modules).exists() {
         return finding("doctor-bridge", Verdict::Good, release.trim(), None);
     }
-    finding("doctor-bridge", Verdict::Bad, release.trim(), Some("modprobe bridge"))
+    finding(
+        "doctor-bridge",
+        Verdict::Bad,
+        release.trim(),
+        Some("modprobe bridge"),
+    )
 }
 
 fn uplink() -> Finding {
@@ -47,12 +67,22 @@ fn uplink() -> Finding {
     let Ok((routes, links)) = routes else {
         return finding("doctor-uplink", Verdict::Bad, "rtnetlink", None);
     };
-    let default = routes.iter().filter(|route| route.prefix_len == 0).flat_map(|route| &route.links);
-    let names: Vec<&str> =
-        default.filter_map(|index| links.iter().find(|link| link.index == *index)).map(|link| link.name.as_str()).collect();
+    let default = routes
+        .iter()
+        .filter(|route| route.prefix_len == 0)
+        .flat_map(|route| &route.links);
+    let names: Vec<&str> = default
+        .filter_map(|index| links.iter().find(|link| link.index == *index))
+        .map(|link| link.name.as_str())
+        .collect();
     match names.first() {
         Some(name) => finding("doctor-uplink", Verdict::Good, *name, None),
-        None => finding("doctor-uplink", Verdict::Limited, "no default route", Some("ip route show default")),
+        None => finding(
+            "doctor-uplink",
+            Verdict::Limited,
+            "no default route",
+            Some("ip route show default"),
+        ),
     }
 }
 
@@ -73,7 +103,10 @@ fn addresses6() -> Finding {
 /// Packet filters of an administrator or of other programs that drop what we forward: named, never touched.
 fn firewalls() -> Vec<Finding> {
     let Ok(nft) = Nft::find() else { return Vec::new() };
-    let output = std::process::Command::new(nft.program).args(["-t", "list", "chains"]).env_clear().output();
+    let output = std::process::Command::new(nft.program)
+        .args(["-t", "list", "chains"])
+        .env_clear()
+        .output();
     let Ok(output) = output else { return Vec::new() };
     judge(&String::from_utf8_lossy(&output.stdout))
 }
@@ -102,19 +135,39 @@ fn judge(listing: &str) -> Vec<Finding> {
         let seen = || format!("{table} {chain}: {line}");
         if line.contains("hook forward") && line.contains("policy drop") {
             if ufw {
-                add("doctor-ufw", seen(), "ufw route allow in on posada0 && ufw route allow out on posada0");
+                add(
+                    "doctor-ufw",
+                    seen(),
+                    "ufw route allow in on posada0 && ufw route allow out on posada0",
+                );
             } else if docker {
-                add("doctor-docker", seen(), "iptables -I DOCKER-USER -i posada0 -j ACCEPT && iptables -I DOCKER-USER -o posada0 -j ACCEPT");
+                add(
+                    "doctor-docker",
+                    seen(),
+                    "iptables -I DOCKER-USER -i posada0 -j ACCEPT && iptables -I DOCKER-USER -o posada0 -j ACCEPT",
+                );
             } else {
-                add("doctor-forward-drop", seen(), "iptables -I FORWARD -i posada0 -j ACCEPT && iptables -I FORWARD -o posada0 -j ACCEPT");
+                add(
+                    "doctor-forward-drop",
+                    seen(),
+                    "iptables -I FORWARD -i posada0 -j ACCEPT && iptables -I FORWARD -o posada0 -j ACCEPT",
+                );
             }
         }
         if line.contains("hook input") && line.contains("policy drop") {
-            let remedy = if ufw { "ufw allow in on posada0" } else { "iptables -I INPUT -i posada0 -j ACCEPT" };
+            let remedy = if ufw {
+                "ufw allow in on posada0"
+            } else {
+                "iptables -I INPUT -i posada0 -j ACCEPT"
+            };
             add("doctor-input-drop", seen(), remedy);
         }
         if table == "inet firewalld" {
-            add("doctor-firewalld", table.to_owned(), "firewall-cmd --zone=trusted --add-interface=posada0");
+            add(
+                "doctor-firewalld",
+                table.to_owned(),
+                "firewall-cmd --zone=trusted --add-interface=posada0",
+            );
         }
     }
     findings

@@ -20,10 +20,19 @@ pub(crate) fn of_port(port: u16, transport: Transport) -> Option<String> {
     }
     let links: Vec<String> = inodes.iter().map(|inode| format!("socket:[{inode}]")).collect();
     for process in fs::read_dir("/proc").ok()?.flatten() {
-        let Some(pid) = process.file_name().to_str().and_then(|name| name.parse::<u32>().ok()) else { continue };
-        let Ok(fds) = fs::read_dir(process.path().join("fd")) else { continue };
+        let Some(pid) = process
+            .file_name()
+            .to_str()
+            .and_then(|name| name.parse::<u32>().ok())
+        else {
+            continue;
+        };
+        let Ok(fds) = fs::read_dir(process.path().join("fd")) else {
+            continue;
+        };
         let has = fds.flatten().any(|fd| {
-            fs::read_link(fd.path()).is_ok_and(|target| links.iter().any(|link| target.as_os_str() == link.as_str()))
+            fs::read_link(fd.path())
+                .is_ok_and(|target| links.iter().any(|link| target.as_os_str() == link.as_str()))
         });
         if has {
             let name = fs::read_to_string(process.path().join("comm")).unwrap_or_default();

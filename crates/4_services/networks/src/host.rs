@@ -84,7 +84,9 @@ impl Host {
                     IpAddr::V6(_) => false,
                 };
                 if let Some((ip, len)) = taken.iter().find(collides) {
-                    return Err(Fault::new(SUBNET_TAKEN).arg("subnet", wanted).arg("by", format!("{ip}/{len}")));
+                    return Err(Fault::new(SUBNET_TAKEN)
+                        .arg("subnet", wanted)
+                        .arg("by", format!("{ip}/{len}")));
                 }
                 wanted
             }
@@ -128,7 +130,8 @@ impl Host {
                 if other.is_some() {
                     stored.bridge = self.free_bridge(ours)?;
                 }
-                self.links.add_bridge(&stored.bridge, stored.mac, mtu, &stored.alias())?
+                self.links
+                    .add_bridge(&stored.bridge, stored.mac, mtu, &stored.alias())?
             }
         };
         if bridge.mtu != mtu {
@@ -138,7 +141,11 @@ impl Host {
         if v6 {
             let conf = format!("net/ipv6/conf/{}", stored.bridge);
             // The bridge is a router's: it takes no address or route from what guests advertise.
-            for (key, value) in [("disable_ipv6", "0"), ("accept_ra", "0"), ("accept_redirects", "0")] {
+            for (key, value) in [
+                ("disable_ipv6", "0"),
+                ("accept_ra", "0"),
+                ("accept_redirects", "0"),
+            ] {
                 let key = format!("{conf}/{key}");
                 if self.sysctl.get(&key).is_some_and(|now| now != value) {
                     self.sysctl.set(&key, value)?;
@@ -173,7 +180,9 @@ impl Host {
         let mut uplinks = Uplinks::default();
         for route in &routes {
             for index in &route.links {
-                let Some(link) = links.iter().find(|link| link.index == *index) else { continue };
+                let Some(link) = links.iter().find(|link| link.index == *index) else {
+                    continue;
+                };
                 if link.loopback || ours.contains(&link.name) {
                     continue;
                 }
@@ -191,7 +200,9 @@ impl Host {
 
     /// Switches forwarding on where it is needed; what is changed is recorded first.
     pub(crate) fn forwarding(&mut self, bridge: &str, uplinks: &Uplinks) -> Result<()> {
-        let plan = self.sysctl.plan_forwarding(bridge, &uplinks.names, &uplinks.learning);
+        let plan = self
+            .sysctl
+            .plan_forwarding(bridge, &uplinks.names, &uplinks.learning);
         if plan.is_empty() {
             return Ok(());
         }

@@ -97,16 +97,33 @@ impl Networks {
                 .or_fault(|| Fault::new(RECORD_BROKEN).arg("path", dir.display()))?;
         }
         let mut state = State::default();
-        let entries = fs::read_dir(&lasting).or_fault(|| Fault::new(RECORD_BROKEN).arg("path", lasting.display()))?;
+        let entries =
+            fs::read_dir(&lasting).or_fault(|| Fault::new(RECORD_BROKEN).arg("path", lasting.display()))?;
         for entry in entries.flatten() {
             let path = entry.path();
-            let name = path.file_name().and_then(|name| name.to_str()?.strip_suffix(".json"));
-            let Some(name) = name.and_then(|name| name.parse::<Name>().ok()) else { continue };
-            let Some(stored) = record::load::<Stored>(&path)? else { continue };
+            let name = path
+                .file_name()
+                .and_then(|name| name.to_str()?.strip_suffix(".json"));
+            let Some(name) = name.and_then(|name| name.parse::<Name>().ok()) else {
+                continue;
+            };
+            let Some(stored) = record::load::<Stored>(&path)? else {
+                continue;
+            };
             let process = Process::adopt(&name, &Place(volatile.join(name.as_str())));
-            state.networks.insert(name, Active { stored, process, config: None });
+            state.networks.insert(
+                name,
+                Active {
+                    stored,
+                    process,
+                    config: None,
+                },
+            );
         }
-        let inner = Arc::new(Inner { settings, state: Mutex::new(state) });
+        let inner = Arc::new(Inner {
+            settings,
+            state: Mutex::new(state),
+        });
         supervise::start(&inner);
         Ok(Networks { inner })
     }
@@ -146,7 +163,10 @@ impl Networks {
             self.inner.tell(&mut state, &request.network)?;
         }
         let stored = &state.get(&request.network)?.stored;
-        let addresses = vec![(IpAddr::V4(card.ip), stored.subnet.prefix_len), (IpAddr::V6(card.ip6), 64)];
+        let addresses = vec![
+            (IpAddr::V4(card.ip), stored.subnet.prefix_len),
+            (IpAddr::V6(card.ip6), 64),
+        ];
         let status = NicStatus {
             network: request.network.clone(),
             host_link: card.host_link(),
@@ -182,7 +202,9 @@ impl Networks {
                     let mut state = self.inner.lock();
                     self.inner.ensure(&mut state, &network, None)?;
                     let name = state.get(&network)?.stored.bridge.clone();
-                    links.find(&name)?.ok_or_else(|| Fault::new(NETWORK_UNKNOWN).arg("network", &network))?
+                    links
+                        .find(&name)?
+                        .ok_or_else(|| Fault::new(NETWORK_UNKNOWN).arg("network", &network))?
                 }
             };
             let (near, far) = (card.host_link(), card.guest_link());
@@ -217,7 +239,9 @@ impl Networks {
     /// # Errors
     /// `NET001`.
     pub fn disconnect(&self, guest: &Id) -> Result<()> {
-        let Ok(cards) = self.inner.cards(guest) else { return Ok(()) };
+        let Ok(cards) = self.inner.cards(guest) else {
+            return Ok(());
+        };
         let mut links = Links::open()?;
         for (_, card) in cards {
             if let Some(link) = links.find(&card.host_link())? {
@@ -278,7 +302,11 @@ impl Networks {
         let names: Vec<Name> = state.networks.keys().cloned().collect();
         let one = |name: Name| {
             let status = status(&mut state, &name);
-            let spec = state.networks.get(&name).map(|active| active.stored.spec.clone()).unwrap_or_default();
+            let spec = state
+                .networks
+                .get(&name)
+                .map(|active| active.stored.spec.clone())
+                .unwrap_or_default();
             (name, spec, status)
         };
         Ok(names.into_iter().map(one).collect())
@@ -292,7 +320,9 @@ impl Networks {
         let mut state = self.inner.lock();
         let active = state.get(name)?;
         if let Some(card) = active.stored.cards.first() {
-            return Err(Fault::new(NETWORK_USED).arg("network", name).arg("holder", &card.name));
+            return Err(Fault::new(NETWORK_USED)
+                .arg("network", name)
+                .arg("holder", &card.name));
         }
         if let Some(process) = active.process.take() {
             process.stop();
@@ -322,17 +352,32 @@ impl Networks {
     pub fn sweep(&self, alive: &[Id]) -> Result<()> {
         let mut state = self.inner.lock();
         self.inner.forget(&mut state, |id| !alive.contains(id))?;
-        let known: Vec<String> =
-            state.networks.values().flat_map(|active| &active.stored.cards).map(Card::host_link).collect();
-        let bridges: Vec<String> = state.networks.values().map(|active| active.stored.bridge.clone()).collect();
+        let known: Vec<String> = state
+            .networks
+            .values()
+            .flat_map(|active| &active.stored.cards)
+            .map(Card::host_link)
+            .collect();
+        let bridges: Vec<String> = state
+            .networks
+            .values()
+            .map(|active| active.stored.bridge.clone())
+            .collect();
         drop(state);
         let mut links = Links::open()?;
         let all = links.list()?;
-        let ours: Vec<u32> =
-            all.iter().filter(|link| bridges.contains(&link.name)).map(|link| link.index).collect();
+        let ours: Vec<u32> = all
+            .iter()
+            .filter(|link| bridges.contains(&link.name))
+            .map(|link| link.index)
+            .collect();
         for link in &all {
             let on_our_bridge = link.master.is_some_and(|master| ours.contains(&master));
-            if on_our_bridge && link.kind == "veth" && link.name.starts_with("pv") && !known.contains(&link.name) {
+            if on_our_bridge
+                && link.kind == "veth"
+                && link.name.starts_with("pv")
+                && !known.contains(&link.name)
+            {
                 links.delete(link)?;
             }
         }
@@ -357,7 +402,9 @@ impl Networks {
 
 impl State {
     pub(crate) fn get(&mut self, name: &Name) -> Result<&mut Active> {
-        self.networks.get_mut(name).ok_or_else(|| Fault::new(NETWORK_UNKNOWN).arg("network", name))
+        self.networks
+            .get_mut(name)
+            .ok_or_else(|| Fault::new(NETWORK_UNKNOWN).arg("network", name))
     }
 
     /// What the packet filter shall say.
@@ -370,14 +417,16 @@ impl State {
                 subnet: stored.subnet,
                 prefix6: stored.prefix6,
             });
-            filter.forwards.extend(forwards(stored).into_iter().map(|forward| Forward {
-                udp: forward.at.transport == Transport::Udp,
-                ip: forward.at.ip,
-                host_port: forward.at.port,
-                to4: forward.to4,
-                to6: forward.to6,
-                guest_port: forward.port,
-            }));
+            filter
+                .forwards
+                .extend(forwards(stored).into_iter().map(|forward| Forward {
+                    udp: forward.at.transport == Transport::Udp,
+                    ip: forward.at.ip,
+                    host_port: forward.at.port,
+                    to4: forward.to4,
+                    to6: forward.to6,
+                    guest_port: forward.port,
+                }));
         }
         filter
     }
@@ -387,7 +436,11 @@ impl State {
 pub(crate) fn forwards(stored: &Stored) -> Vec<ForwardEntry> {
     let mut all = Vec::new();
     for (guest, ports) in &stored.published {
-        let first = stored.cards.iter().filter(|card| card.guest == *guest).min_by_key(|card| card.index);
+        let first = stored
+            .cards
+            .iter()
+            .filter(|card| card.guest == *guest)
+            .min_by_key(|card| card.index);
         let Some(card) = first else { continue };
         all.extend(ports.iter().map(|port| ForwardEntry {
             at: listen(port),
@@ -400,11 +453,17 @@ pub(crate) fn forwards(stored: &Stored) -> Vec<ForwardEntry> {
 }
 
 pub(crate) fn listen(port: &Publish) -> Listen {
-    Listen { ip: port.ip, port: port.host_port, transport: port.transport }
+    Listen {
+        ip: port.ip,
+        port: port.host_port,
+        transport: port.transport,
+    }
 }
 
 fn status(state: &mut State, name: &Name) -> NetworkStatus {
-    let Some(active) = state.networks.get_mut(name) else { return NetworkStatus::default() };
+    let Some(active) = state.networks.get_mut(name) else {
+        return NetworkStatus::default();
+    };
     let alive = active.process.as_mut().is_some_and(Process::is_alive);
     let stored = &active.stored;
     let lease = |card: &Card| Lease {
@@ -418,7 +477,11 @@ fn status(state: &mut State, name: &Name) -> NetworkStatus {
         prefix_len: stored.subnet.prefix_len,
         gateway6: Some(stored.prefix6.gateway()),
         serving: alive,
-        pid: active.process.as_ref().filter(|_| alive).map(|process| process.pid),
+        pid: active
+            .process
+            .as_ref()
+            .filter(|_| alive)
+            .map(|process| process.pid),
         leases: stored.cards.iter().map(lease).collect(),
     }
 }
@@ -426,7 +489,9 @@ fn status(state: &mut State, name: &Name) -> NetworkStatus {
 impl Inner {
     pub(crate) fn lock(&self) -> MutexGuard<'_, State> {
         // State is changed only after every fallible step, so that a panic in between leaves it whole.
-        self.state.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
+        self.state
+            .lock()
+            .unwrap_or_else(std::sync::PoisonError::into_inner)
     }
 
     pub(crate) fn place(&self, name: &Name) -> Place {
@@ -434,7 +499,10 @@ impl Inner {
     }
 
     fn lasting(&self, name: &Name) -> PathBuf {
-        self.settings.state_dir.join("networks").join(format!("{name}.json"))
+        self.settings
+            .state_dir
+            .join("networks")
+            .join(format!("{name}.json"))
     }
 
     pub(crate) fn store(&self, name: &Name, stored: &Stored) -> Result<()> {
@@ -470,10 +538,18 @@ impl Inner {
         }
         // Recorded before anything of it exists, so that it is found again after a crash in between.
         self.keep(state, name, &stored)?;
-        let others: Vec<&Stored> =
-            state.networks.iter().filter(|(other, _)| *other != name).map(|(_, active)| &active.stored).collect();
-        let bridges: Vec<String> =
-            others.iter().map(|other| &other.bridge).chain([&stored.bridge]).cloned().collect();
+        let others: Vec<&Stored> = state
+            .networks
+            .iter()
+            .filter(|(other, _)| *other != name)
+            .map(|(_, active)| &active.stored)
+            .collect();
+        let bridges: Vec<String> = others
+            .iter()
+            .map(|other| &other.bridge)
+            .chain([&stored.bridge])
+            .cloned()
+            .collect();
         let uplinks = host.uplinks(&bridges)?;
         let bridge = host.bridge(&mut stored, &others, mtu(&uplinks))?;
         self.keep(state, name, &stored)?;
@@ -493,7 +569,11 @@ impl Inner {
             }
             None => {
                 self.store(name, stored)?;
-                let active = Active { stored: stored.clone(), process: None, config: None };
+                let active = Active {
+                    stored: stored.clone(),
+                    process: None,
+                    config: None,
+                };
                 state.networks.insert(name.clone(), active);
             }
         }
@@ -520,7 +600,9 @@ impl Inner {
             },
         };
         let mut missing: Vec<(Role, OwnedFd)> = Vec::new();
-        let forwards = forwards(&active.stored).into_iter().map(|forward| Role::Forward { at: forward.at });
+        let forwards = forwards(&active.stored)
+            .into_iter()
+            .map(|forward| Role::Forward { at: forward.at });
         for role in sockets::service_roles(v6).into_iter().chain(forwards) {
             if !process.roles.contains(&role) {
                 missing.push((role, sockets::bind_service(role, &active.stored, bridge)?));
@@ -535,14 +617,24 @@ impl Inner {
     /// Tells the process of a network what to serve, when that changed.
     pub(crate) fn tell(&self, state: &mut State, name: &Name) -> Result<()> {
         let place = self.place(name);
-        let own: Vec<IpAddr> =
-            state.networks.values().flat_map(|active| gateways(&active.stored)).collect();
+        let own: Vec<IpAddr> = state
+            .networks
+            .values()
+            .flat_map(|active| gateways(&active.stored))
+            .collect();
         let active = state.get(name)?;
-        let Some(process) = &mut active.process else { return Ok(()) };
+        let Some(process) = &mut active.process else {
+            return Ok(());
+        };
         let mut links = Links::open()?;
-        let mtu = links.find(&active.stored.bridge)?.map_or(1500, |bridge| bridge.mtu);
-        let names: BTreeMap<String, u32> =
-            links.list()?.into_iter().map(|link| (link.name, link.index)).collect();
+        let mtu = links
+            .find(&active.stored.bridge)?
+            .map_or(1500, |bridge| bridge.mtu);
+        let names: BTreeMap<String, u32> = links
+            .list()?
+            .into_iter()
+            .map(|link| (link.name, link.index))
+            .collect();
         let mut upstreams = upstream::servers(&|name| names.get(name).copied());
         upstreams.retain(|server| !own.contains(&server.ip()));
         let config = config(&active.stored, mtu, upstreams);

@@ -122,7 +122,10 @@ impl Process {
         if hello.protocol != PROTOCOL || hello.network != network.as_str() {
             return Err(fault().because_of(format!("protocol {} of {}", hello.protocol, hello.network)));
         }
-        let pid = i32::try_from(hello.pid).ok().and_then(Pid::from_raw).ok_or_else(fault)?;
+        let pid = i32::try_from(hello.pid)
+            .ok()
+            .and_then(Pid::from_raw)
+            .ok_or_else(fault)?;
         let pidfd = pidfd_open(pid, PidfdFlags::empty()).or_fault(fault)?;
         Ok(Process {
             network: network.clone(),
@@ -143,7 +146,16 @@ impl Process {
             }
         }
         let mut fds = [PollFd::new(&self.pidfd, PollFlags::IN)];
-        matches!(poll(&mut fds, Some(&rustix::time::Timespec { tv_sec: 0, tv_nsec: 0 })), Ok(0))
+        matches!(
+            poll(
+                &mut fds,
+                Some(&rustix::time::Timespec {
+                    tv_sec: 0,
+                    tv_nsec: 0
+                })
+            ),
+            Ok(0)
+        )
     }
 
     /// A descriptor that becomes readable when the process ends.
@@ -165,8 +177,14 @@ impl Process {
     /// Tells what to serve from now on.
     pub(crate) fn configure(&mut self, config: &Config) -> Result<()> {
         let kept: HashSet<_> = config.forwards.iter().map(|forward| forward.at).collect();
-        self.call(&Request::Configure { config: Box::new(config.clone()) }, &[])?;
-        self.roles.retain(|role| !matches!(role, Role::Forward { at } if !kept.contains(at)));
+        self.call(
+            &Request::Configure {
+                config: Box::new(config.clone()),
+            },
+            &[],
+        )?;
+        self.roles
+            .retain(|role| !matches!(role, Role::Forward { at } if !kept.contains(at)));
         Ok(())
     }
 
@@ -208,22 +226,36 @@ fn hear<T: DeserializeOwned>(stream: &UnixStream, inbox: &mut Inbox) -> io::Resu
 
 /// Kills a process that still holds the network's place but does not speak; only one that is what we started.
 fn end_stale(place: &Place) {
-    let Ok(text) = fs::read_to_string(place.pid()) else { return };
-    let Some(pid) = text.trim().parse().ok().and_then(Pid::from_raw) else { return };
-    let Ok(pidfd) = pidfd_open(pid, PidfdFlags::empty()) else { return };
+    let Ok(text) = fs::read_to_string(place.pid()) else {
+        return;
+    };
+    let Some(pid) = text.trim().parse().ok().and_then(Pid::from_raw) else {
+        return;
+    };
+    let Ok(pidfd) = pidfd_open(pid, PidfdFlags::empty()) else {
+        return;
+    };
     // Its log is open on descriptor 2: nobody else's process has that.
     let ours = fs::read_link(format!("/proc/{}/fd/2", pid.as_raw_nonzero()))
         .is_ok_and(|target| target.starts_with(&place.0));
     if ours {
         let _ = pidfd_send_signal(&pidfd, Signal::KILL);
         let mut fds = [PollFd::new(&pidfd, PollFlags::IN)];
-        let _ = poll(&mut fds, Some(&rustix::time::Timespec { tv_sec: 2, tv_nsec: 0 }));
+        let _ = poll(
+            &mut fds,
+            Some(&rustix::time::Timespec {
+                tv_sec: 2,
+                tv_nsec: 0,
+            }),
+        );
     }
     let _ = fs::remove_file(place.pid());
 }
 
 fn last_words(log: &Path) -> String {
     let text = fs::read_to_string(log).unwrap_or_default();
-    text.lines().next_back().unwrap_or("no word in its log").to_owned()
+    text.lines()
+        .next_back()
+        .unwrap_or("no word in its log")
+        .to_owned()
 }
-

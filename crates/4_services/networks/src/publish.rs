@@ -33,13 +33,20 @@ impl Inner {
         }
         // Binding tells whether anybody else has a port, before anything is changed.
         let held: HashSet<Listen> = match &active.process {
-            Some(process) => process.roles.iter().filter_map(|role| forward_of(*role)).collect(),
+            Some(process) => process
+                .roles
+                .iter()
+                .filter_map(|role| forward_of(*role))
+                .collect(),
             None => HashSet::new(),
         };
         let mut new: Vec<(Role, OwnedFd)> = Vec::new();
         for forward in forwards(&stored) {
             if !held.contains(&forward.at) {
-                new.push((Role::Forward { at: forward.at }, sockets::bind_forward(forward.at)?));
+                new.push((
+                    Role::Forward { at: forward.at },
+                    sockets::bind_forward(forward.at)?,
+                ));
             }
         }
         self.store(&network, &stored)?;
@@ -60,7 +67,12 @@ impl Inner {
 /// The network of a guest's first card.
 fn home(state: &State, guest: &Id) -> Option<Name> {
     let cards = state.networks.iter().flat_map(|(name, active)| {
-        active.stored.cards.iter().filter(|card| card.guest == *guest).map(move |card| (card.index, name))
+        active
+            .stored
+            .cards
+            .iter()
+            .filter(|card| card.guest == *guest)
+            .map(move |card| (card.index, name))
     });
     cards.min().map(|(_, name)| name.clone())
 }
@@ -78,7 +90,10 @@ fn check(state: &State, guest: &Id, ports: &[Publish]) -> Result<()> {
         let at = listen(port);
         if ports[..number].iter().any(|other| collide(listen(other), at)) {
             let own = state.networks.values().flat_map(|active| &active.stored.cards);
-            let name = own.filter(|card| card.guest == *guest).map(|card| card.name.to_string()).next();
+            let name = own
+                .filter(|card| card.guest == *guest)
+                .map(|card| card.name.to_string())
+                .next();
             return Err(sockets::taken(at, Holder::Guest(name.unwrap_or_default())));
         }
         for active in state.networks.values() {

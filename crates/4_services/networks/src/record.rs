@@ -65,7 +65,13 @@ pub(crate) struct Card {
 impl Card {
     /// Name of the card's link on the host: `pv`, ten digits of the guest's id, the card's number.
     pub(crate) fn host_link(&self) -> String {
-        let id: String = self.guest.0.chars().filter(char::is_ascii_alphanumeric).take(10).collect();
+        let id: String = self
+            .guest
+            .0
+            .chars()
+            .filter(char::is_ascii_alphanumeric)
+            .take(10)
+            .collect();
         format!("pv{id}{}", self.index)
     }
 
@@ -101,8 +107,12 @@ pub(crate) fn load<T: DeserializeOwned>(path: &Path) -> Result<Option<T>> {
 pub(crate) fn save<T: Serialize>(path: &Path, value: &T, lasting: bool) -> Result<()> {
     let write = || -> std::io::Result<()> {
         let new = path.with_extension("new");
-        let mut file =
-            File::options().write(true).create(true).truncate(true).mode(0o600).open(&new)?;
+        let mut file = File::options()
+            .write(true)
+            .create(true)
+            .truncate(true)
+            .mode(0o600)
+            .open(&new)?;
         file.write_all(&serde_json::to_vec_pretty(value)?)?;
         if lasting {
             file.sync_data()?;
@@ -121,9 +131,9 @@ pub(crate) fn save<T: Serialize>(path: &Path, value: &T, lasting: bool) -> Resul
 /// Deletes a file; one that is gone already is no error.
 pub(crate) fn delete(path: &Path) -> Result<()> {
     match fs::remove_file(path) {
-        Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
-            Err(Fault::new(RECORD_BROKEN).arg("path", path.display()).because(error))
-        }
+        Err(error) if error.kind() != std::io::ErrorKind::NotFound => Err(Fault::new(RECORD_BROKEN)
+            .arg("path", path.display())
+            .because(error)),
         _ => Ok(()),
     }
 }

@@ -76,7 +76,11 @@ fn router(bridge: &Link) -> io::Result<OwnedFd> {
 }
 
 fn dns(stored: &Stored, v6: bool, transport: Transport) -> io::Result<OwnedFd> {
-    let ip: IpAddr = if v6 { stored.prefix6.gateway().into() } else { stored.subnet.gateway().into() };
+    let ip: IpAddr = if v6 {
+        stored.prefix6.gateway().into()
+    } else {
+        stored.subnet.gateway().into()
+    };
     listen(SocketAddr::new(ip, 53), transport, false)
 }
 
@@ -117,10 +121,10 @@ pub(crate) fn bind_forward(at: Listen) -> Result<OwnedFd> {
             let ip = at.ip.map_or_else(String::new, |ip| ip.to_string());
             Fault::new(PUBLISH_ADDRESS).arg("ip", ip)
         }
-        io::ErrorKind::AddrInUse => {
-            taken(at, Holder::Process(holder::of_port(at.port, at.transport)))
-        }
-        _ => Fault::new(SOCKET_REFUSED).arg("what", format!("{}/{}", at.port, word(at.transport))).because(error),
+        io::ErrorKind::AddrInUse => taken(at, Holder::Process(holder::of_port(at.port, at.transport))),
+        _ => Fault::new(SOCKET_REFUSED)
+            .arg("what", format!("{}/{}", at.port, word(at.transport)))
+            .because(error),
     })
 }
 

@@ -14,7 +14,10 @@ use crate::process::Process;
 use crate::upstream;
 
 /// How often name servers and processes are looked after.
-const TICK: Timespec = Timespec { tv_sec: 1, tv_nsec: 0 };
+const TICK: Timespec = Timespec {
+    tv_sec: 1,
+    tv_nsec: 0,
+};
 /// How often packet filter, bridge and uplinks are looked after.
 const ROUND: Duration = Duration::from_secs(15);
 
@@ -58,7 +61,10 @@ fn watch(weak: &Weak<Inner>) {
 impl Inner {
     fn end_fds(&self) -> Vec<OwnedFd> {
         let state = self.lock();
-        let processes = state.networks.values().filter_map(|active| active.process.as_ref());
+        let processes = state
+            .networks
+            .values()
+            .filter_map(|active| active.process.as_ref());
         processes.filter_map(|process| process.end_fd().ok()).collect()
     }
 

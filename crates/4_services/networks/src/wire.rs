@@ -14,7 +14,8 @@ use fault::Fault;
 use link::{Mac, Prefix6, Subnet4};
 use model::Transport;
 use rustix::net::{
-    RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, SendAncillaryBuffer, SendAncillaryMessage, SendFlags,
+    RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, SendAncillaryBuffer, SendAncillaryMessage,
+    SendFlags,
 };
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
@@ -134,15 +135,21 @@ impl Inbox {
 
     /// Takes a whole message when there is one.
     pub(crate) fn take<T: DeserializeOwned>(&mut self) -> io::Result<Option<T>> {
-        let Some(head) = self.bytes.first_chunk::<4>() else { return Ok(None) };
+        let Some(head) = self.bytes.first_chunk::<4>() else {
+            return Ok(None);
+        };
         let length = u32::from_le_bytes(*head) as usize;
         if length > LONGEST {
             return Err(io::Error::new(io::ErrorKind::InvalidData, "message too long"));
         }
-        let Some(body) = self.bytes.get(4..4 + length) else { return Ok(None) };
+        let Some(body) = self.bytes.get(4..4 + length) else {
+            return Ok(None);
+        };
         let message = serde_json::from_slice(body);
         self.bytes.drain(..4 + length);
-        message.map(Some).map_err(|error| io::Error::new(io::ErrorKind::InvalidData, error))
+        message
+            .map(Some)
+            .map_err(|error| io::Error::new(io::ErrorKind::InvalidData, error))
     }
 
     /// Takes the descriptors that came with a message.
@@ -166,11 +173,19 @@ pub(crate) fn send<T: Serialize>(socket: impl AsFd, message: &T, fds: &[Borrowed
     let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(FDS))];
     let mut ancillary = SendAncillaryBuffer::new(&mut space);
     if !fds.is_empty() && !ancillary.push(SendAncillaryMessage::ScmRights(fds)) {
-        return Err(io::Error::new(io::ErrorKind::InvalidInput, "too many descriptors"));
+        return Err(io::Error::new(
+            io::ErrorKind::InvalidInput,
+            "too many descriptors",
+        ));
     }
     let mut rest = &bytes[..];
     while !rest.is_empty() {
-        let sent = rustix::net::sendmsg(&socket, &[IoSlice::new(rest)], &mut ancillary, SendFlags::NOSIGNAL)?;
+        let sent = rustix::net::sendmsg(
+            &socket,
+            &[IoSlice::new(rest)],
+            &mut ancillary,
+            SendFlags::NOSIGNAL,
+        )?;
         rest = &rest[sent..];
         ancillary.clear();
     }
@@ -187,7 +202,12 @@ mod tests {
         let (near, far) = UnixStream::pair().unwrap();
         let roles = vec![Role::Dhcp, Role::DnsUdp { v6: true }];
         let null = std::fs::File::open("/dev/null").unwrap();
-        send(&near, &Request::Hand { roles: roles.clone() }, &[null.as_fd(), near.as_fd()]).unwrap();
+        send(
+            &near,
+            &Request::Hand { roles: roles.clone() },
+            &[null.as_fd(), near.as_fd()],
+        )
+        .unwrap();
         send(&near, &Request::Stop, &[]).unwrap();
         drop(near);
         let mut inbox = Inbox::default();

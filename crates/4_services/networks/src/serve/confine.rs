@@ -31,17 +31,28 @@ pub(super) fn confine() -> io::Result<()> {
 }
 
 fn raise_file_limit() {
-    let wanted = Rlimit { current: Some(FILES), maximum: Some(FILES) };
+    let wanted = Rlimit {
+        current: Some(FILES),
+        maximum: Some(FILES),
+    };
     if setrlimit(Resource::Nofile, wanted).is_err() {
         let maximum = rustix::process::getrlimit(Resource::Nofile).maximum;
-        let _ = setrlimit(Resource::Nofile, Rlimit { current: maximum, maximum });
+        let _ = setrlimit(
+            Resource::Nofile,
+            Rlimit {
+                current: maximum,
+                maximum,
+            },
+        );
     }
 }
 
 /// Moves into a mount namespace whose only mount is an empty read-only tmpfs.
 fn empty_root() -> io::Result<()> {
     // SAFETY: the flags do not touch the table of file descriptors.
-    unsafe { rustix::thread::unshare_unsafe(UnshareFlags::NEWNS | UnshareFlags::NEWIPC | UnshareFlags::NEWUTS)? };
+    unsafe {
+        rustix::thread::unshare_unsafe(UnshareFlags::NEWNS | UnshareFlags::NEWIPC | UnshareFlags::NEWUTS)?
+    };
     mount_change("/", MountPropagationFlags::PRIVATE | MountPropagationFlags::REC)?;
     let flags = MountFlags::NOSUID | MountFlags::NODEV | MountFlags::NOEXEC;
     // Any directory serves; every Linux has this one.
@@ -64,7 +75,14 @@ fn drop_privileges() -> io::Result<()> {
     set_thread_res_gid(gid, gid, gid)?;
     set_thread_res_uid(uid, uid, uid)?;
     let none = CapabilitySet::empty();
-    set_capabilities(None, CapabilitySets { effective: none, permitted: none, inheritable: none })?;
+    set_capabilities(
+        None,
+        CapabilitySets {
+            effective: none,
+            permitted: none,
+            inheritable: none,
+        },
+    )?;
     set_no_new_privs(true)?;
     Ok(())
 }
@@ -125,8 +143,14 @@ fn program() -> Result<BpfProgram, seccompiler::BackendError> {
     let mut rules: BTreeMap<i64, Vec<SeccompRule>> = CALLS.iter().map(|call| (*call, Vec::new())).collect();
     let equal = |index, value| SeccompCondition::new(index, SeccompCmpArgLen::Dword, SeccompCmpOp::Eq, value);
     let family = |family: i32| SeccompRule::new(vec![equal(0, family as u64)?]);
-    rules.insert(libc::SYS_socket, vec![family(libc::AF_INET)?, family(libc::AF_INET6)?]);
-    rules.insert(libc::SYS_ioctl, vec![SeccompRule::new(vec![equal(1, libc::FIONBIO)?])?]);
+    rules.insert(
+        libc::SYS_socket,
+        vec![family(libc::AF_INET)?, family(libc::AF_INET6)?],
+    );
+    rules.insert(
+        libc::SYS_ioctl,
+        vec![SeccompRule::new(vec![equal(1, libc::FIONBIO)?])?],
+    );
     let executable = libc::PROT_EXEC as u64;
     let never = SeccompCmpOp::MaskedEq(executable);
     for call in [libc::SYS_mmap, libc::SYS_mprotect] {

@@ -17,7 +17,9 @@ pub(super) async fn listen(server: Rc<Server>, listener: UnixListener) {
     loop {
         match listener.accept().await {
             Ok((stream, _)) => {
-                let allowed = stream.peer_cred().is_ok_and(|peer| peer.uid() == server.owner || peer.uid() == 0);
+                let allowed = stream
+                    .peer_cred()
+                    .is_ok_and(|peer| peer.uid() == server.owner || peer.uid() == 0);
                 if allowed {
                     spawn_local(converse(Rc::clone(&server), stream));
                 }
@@ -46,7 +48,9 @@ async fn answer_all(server: &Rc<Server>, stream: &UnixStream) -> io::Result<()> 
         let request = match inbox.take::<serde_json::Value>()? {
             Some(request) => request,
             None => {
-                let more = stream.async_io(Interest::READABLE, || inbox.receive(stream.as_fd())).await?;
+                let more = stream
+                    .async_io(Interest::READABLE, || inbox.receive(stream.as_fd()))
+                    .await?;
                 if !more {
                     return Ok(());
                 }
@@ -55,7 +59,11 @@ async fn answer_all(server: &Rc<Server>, stream: &UnixStream) -> io::Result<()> 
         };
         let answer = match serde_json::from_value(request) {
             Ok(request) => obey(server, request, &mut inbox),
-            Err(error) => Answer::Fault(fault::Fault::new(PROCESS_SILENT).arg("network", &server.name).because(error)),
+            Err(error) => Answer::Fault(
+                fault::Fault::new(PROCESS_SILENT)
+                    .arg("network", &server.name)
+                    .because(error),
+            ),
         };
         write(stream, &frame(&answer)?).await?;
     }

@@ -20,13 +20,26 @@ pub(super) async fn serve(server: Rc<Server>, socket: UdpSocket) {
             breathe().await;
             continue;
         };
-        let Some(message) = parse(&buffer[..length]) else { continue };
-        let Some(reply) = answer(&server.view(), &message) else { continue };
+        let Some(message) = parse(&buffer[..length]) else {
+            continue;
+        };
+        let Some(reply) = answer(&server.view(), &message) else {
+            continue;
+        };
         // A client that has its address and asks from it can be answered there; others take broadcasts.
         let direct = reply.kind == Kind::Ack && !message.ciaddr.is_unspecified();
-        let to = if direct { message.ciaddr } else { Ipv4Addr::BROADCAST };
-        if let Err(error) = socket.send_to(&reply.to_bytes(), SocketAddr::from((to, CLIENT_PORT))).await {
-            server.log.line(format_args!("dhcp: {} {}: {error}", message.mac, to));
+        let to = if direct {
+            message.ciaddr
+        } else {
+            Ipv4Addr::BROADCAST
+        };
+        if let Err(error) = socket
+            .send_to(&reply.to_bytes(), SocketAddr::from((to, CLIENT_PORT)))
+            .await
+        {
+            server
+                .log
+                .line(format_args!("dhcp: {} {}: {error}", message.mac, to));
         }
     }
 }
@@ -75,7 +88,11 @@ fn answer(view: &View, message: &Message) -> Option<Message> {
         kind,
         xid: message.xid,
         broadcast: message.broadcast || kind == Kind::Nak,
-        ciaddr: if leased { Ipv4Addr::UNSPECIFIED } else { message.ciaddr },
+        ciaddr: if leased {
+            Ipv4Addr::UNSPECIFIED
+        } else {
+            message.ciaddr
+        },
         yiaddr: if leased { *ip } else { Ipv4Addr::UNSPECIFIED },
         giaddr: Ipv4Addr::UNSPECIFIED,
         mac: message.mac,
@@ -117,7 +134,10 @@ mod tests {
             yiaddr: Ipv4Addr::UNSPECIFIED,
             giaddr: Ipv4Addr::UNSPECIFIED,
             mac: Mac([2, 0, 0, 0, 0, 1]),
-            options: Options { requested, ..Options::default() },
+            options: Options {
+                requested,
+                ..Options::default()
+            },
         }
     }
 
@@ -125,7 +145,10 @@ mod tests {
     fn a_known_card_is_offered_and_granted_its_own_address() {
         let ip = Ipv4Addr::new(10, 1, 2, 7);
         let offer = answer(&view(), &ask(Kind::Discover, None)).unwrap();
-        assert_eq!((offer.kind, offer.yiaddr, offer.options.mtu), (Kind::Offer, ip, Some(1400)));
+        assert_eq!(
+            (offer.kind, offer.yiaddr, offer.options.mtu),
+            (Kind::Offer, ip, Some(1400))
+        );
         let ack = answer(&view(), &ask(Kind::Request, Some(ip))).unwrap();
         assert_eq!((ack.kind, ack.yiaddr), (Kind::Ack, ip));
         let nak = answer(&view(), &ask(Kind::Request, Some(Ipv4Addr::new(10, 9, 9, 9)))).unwrap();

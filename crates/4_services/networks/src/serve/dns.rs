@@ -49,7 +49,9 @@ pub(super) async fn serve_udp(server: Rc<Server>, socket: UdpSocket) {
         if !view.is_inside(from.ip()) {
             continue;
         }
-        let Some(query) = dns::parse_query(&buffer[..length]) else { continue };
+        let Some(query) = dns::parse_query(&buffer[..length]) else {
+            continue;
+        };
         match judge(&view, &query, query.udp_limit()) {
             Verdict::Answer(bytes) => {
                 let _ = socket.try_send_to(&bytes, from);
@@ -98,7 +100,9 @@ async fn converse(server: &Server, mut stream: TcpStream) -> io::Result<()> {
     loop {
         let message = timeout(SILENCE, read_message(&mut stream)).await??;
         let view = server.view();
-        let Some(query) = dns::parse_query(&message) else { return Ok(()) };
+        let Some(query) = dns::parse_query(&message) else {
+            return Ok(());
+        };
         let answer = match judge(&view, &query, usize::from(u16::MAX)) {
             Verdict::Answer(bytes) => bytes,
             Verdict::Upstream => ask_tcp(&view, &query, &message).await,
@@ -146,7 +150,10 @@ fn judge(view: &View, query: &Query, limit: usize) -> Verdict {
             None => Verdict::Upstream,
         };
     }
-    let in_zone = query.name.strip_suffix(zone).and_then(|rest| rest.strip_suffix('.'));
+    let in_zone = query
+        .name
+        .strip_suffix(zone)
+        .and_then(|rest| rest.strip_suffix('.'));
     let name = match in_zone {
         _ if query.name == zone => return say(Outcome::Good, &[], zone),
         Some(name) => name,
@@ -192,7 +199,11 @@ async fn ask_udp(view: &View, query: &Query, mut message: Vec<u8>) -> Vec<u8> {
 
 async fn ask_one_udp(server: SocketAddr, id: u16, query: &Query, message: &[u8]) -> io::Result<Vec<u8>> {
     // A socket for each query: its random port is half of what keeps forged answers out (RFC 5452).
-    let any: IpAddr = if server.is_ipv4() { Ipv4Addr::UNSPECIFIED.into() } else { Ipv6Addr::UNSPECIFIED.into() };
+    let any: IpAddr = if server.is_ipv4() {
+        Ipv4Addr::UNSPECIFIED.into()
+    } else {
+        Ipv6Addr::UNSPECIFIED.into()
+    };
     let socket = UdpSocket::bind((any, 0)).await?;
     socket.connect(server).await?;
     socket.send(message).await?;
@@ -256,7 +267,9 @@ mod tests {
     fn ask(name: &str, kind: u16) -> Option<(u8, Vec<Record>)> {
         let query = dns::parse_query(&dns::query(1, name, kind)).unwrap();
         match judge(&view(), &query, 1232) {
-            Verdict::Answer(bytes) => Some((dns::outcome(&bytes).unwrap(), dns::parse_answer(&bytes).unwrap())),
+            Verdict::Answer(bytes) => {
+                Some((dns::outcome(&bytes).unwrap(), dns::parse_answer(&bytes).unwrap()))
+            }
             Verdict::Upstream => None,
         }
     }

@@ -49,7 +49,9 @@ pub fn serve(args: impl Iterator<Item = OsString>) -> ExitCode {
 fn run(name: String) -> io::Result<()> {
     let control = take_control()?;
     let owner = rustix::process::getuid().as_raw();
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()?;
     confine::confine()?;
     let server = Rc::new(Server {
         name,
@@ -162,7 +164,11 @@ impl Log {
 
     fn line(&self, words: std::fmt::Arguments) {
         let now = Instant::now();
-        if self.window.get().is_none_or(|start| now.duration_since(start) > Duration::from_secs(1)) {
+        if self
+            .window
+            .get()
+            .is_none_or(|start| now.duration_since(start) > Duration::from_secs(1))
+        {
             self.window.set(Some(now));
             self.lines.set(0);
         }

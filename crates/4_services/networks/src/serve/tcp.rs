@@ -22,7 +22,9 @@ pub(super) async fn serve(server: Rc<Server>, at: Listen, listener: TcpListener)
     loop {
         match listener.accept().await {
             Ok((client, from)) => {
-                let Some(forward) = server.view().forwards.get(&at).copied() else { continue };
+                let Some(forward) = server.view().forwards.get(&at).copied() else {
+                    continue;
+                };
                 spawn_local(async move {
                     // Both ends see how the connection ends; there is nobody else to tell.
                     let _ = relay(client, from.ip(), forward).await;
@@ -57,5 +59,9 @@ async fn connect(from: IpAddr, forward: ForwardEntry) -> io::Result<TcpStream> {
 /// The guest's addresses, the one of the client's family first.
 pub(super) fn targets(from: IpAddr, forward: &ForwardEntry) -> [IpAddr; 2] {
     let (v4, v6) = (IpAddr::V4(forward.to4), IpAddr::V6(forward.to6));
-    if from.to_canonical().is_ipv4() { [v4, v6] } else { [v6, v4] }
+    if from.to_canonical().is_ipv4() {
+        [v4, v6]
+    } else {
+        [v6, v4]
+    }
 }

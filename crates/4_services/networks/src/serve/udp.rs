@@ -36,7 +36,9 @@ pub(super) async fn serve(server: Rc<Server>, at: Listen, socket: UdpSocket) {
             breathe().await;
             continue;
         };
-        let Some(forward) = server.view().forwards.get(&at).copied() else { continue };
+        let Some(forward) = server.view().forwards.get(&at).copied() else {
+            continue;
+        };
         let known = clients.borrow().get(&from).cloned();
         let sender = match known {
             Some(sender) => sender,
@@ -96,7 +98,11 @@ async fn converse(
 }
 
 async fn open(to: SocketAddr) -> io::Result<UdpSocket> {
-    let any: IpAddr = if to.is_ipv4() { Ipv4Addr::UNSPECIFIED.into() } else { Ipv6Addr::UNSPECIFIED.into() };
+    let any: IpAddr = if to.is_ipv4() {
+        Ipv4Addr::UNSPECIFIED.into()
+    } else {
+        Ipv6Addr::UNSPECIFIED.into()
+    };
     let socket = UdpSocket::bind((any, 0)).await?;
     socket.connect(to).await?;
     Ok(socket)

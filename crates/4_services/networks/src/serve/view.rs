@@ -21,7 +21,10 @@ impl View {
     pub(super) fn new(config: Config) -> Self {
         let mut view = View::default();
         for guest in &config.guests {
-            view.names.entry(guest.name.clone()).or_default().push((guest.ip, guest.ip6));
+            view.names
+                .entry(guest.name.clone())
+                .or_default()
+                .push((guest.ip, guest.ip6));
             view.macs.insert(guest.mac, (guest.name.clone(), guest.ip));
             view.reverse.insert(guest.ip.into(), guest.name.clone());
             view.reverse.insert(guest.ip6.into(), guest.name.clone());
