@@ -3,11 +3,19 @@
 PREFIX ?= /usr/local
 CARGO ?= cargo
 
-.PHONY: run build test test-full lint install help
+# Test runs keep their target directory in the cache when one is named.
+ifneq ($(POSADA_CACHE),)
+test test-full: export CARGO_TARGET_DIR ?= $(POSADA_CACHE)/target
+endif
+
+.PHONY: run setup build test test-full lint install help
 
 run: ## set up, build, start the daemon, launch the first guest
 	@scripts/setup.sh run
 	@scripts/run.sh
+
+setup: ## only what `make run` installs
+	@scripts/setup.sh run
 
 build: ## the program, optimised, into target/release
 	@scripts/setup.sh build
@@ -25,9 +33,11 @@ lint: ## format, clippy and the checks of the house
 	@$(CARGO) xtask house
 	@$(CARGO) xtask tidy
 
-install: build ## the program and its small executables into PREFIX
-	install -d $(DESTDIR)$(PREFIX)/bin
-	install -m 755 target/release/posada target/release/posada-shim target/release/posada-worker $(DESTDIR)$(PREFIX)/bin
+install: build ## the program, its small executables and the unit into PREFIX
+	install -d $(DESTDIR)$(PREFIX)/bin $(DESTDIR)$(PREFIX)/lib/systemd/system
+	for program in target/release/posada target/release/posada-*[a-z]; do \
+	    case $$program in *.d) ;; *) install -m 755 $$program $(DESTDIR)$(PREFIX)/bin ;; esac; done
+	sed 's|@PREFIX@|$(PREFIX)|' dist/posada.service >$(DESTDIR)$(PREFIX)/lib/systemd/system/posada.service
 
 help: ## this list
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' Makefile | expand -t 12

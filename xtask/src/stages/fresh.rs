@@ -36,11 +36,22 @@ pub fn run(args: &[String]) -> Result<()> {
         }
         std::fs::rename(&unfinished, &tree)?;
     }
+    // A bundle, because root may not read the repository of an ordinary user through git.
+    let bundle = cache.join("fresh.bundle");
+    let mut pack = Command::new("git");
+    pack.current_dir(root())
+        .args(["bundle", "create", "--quiet"])
+        .arg(&bundle)
+        .args(["HEAD", "--branches"]);
+    let packed = pack.status().context("git bundle")?;
+    if !packed.success() {
+        bail!("git bundle ended with {packed}");
+    }
     let script = root().join("scripts/fresh.sh");
     let words = [
         script.display().to_string(),
         tree.display().to_string(),
-        root().display().to_string(),
+        bundle.display().to_string(),
         target.into(),
     ];
     testhost::run(&words, &[])
