@@ -2,6 +2,7 @@
 
 mod bench;
 mod build;
+mod docs;
 mod house;
 mod licence;
 mod stages;
@@ -21,6 +22,7 @@ checks
   tidy                   long files and functions, first sentences, unsafe, machine paths, fault codes
 building
   build [--release]      the program and the small static executables beside it; prints their folder
+  docs [--check]         man pages and the OpenAPI document into docs/reference
 test grounds
   testhost [--] CMD…     runs CMD in a test host of its own: namespaces, cgroups, an uplink, /dev
   test [--full]          the stages of `make test` (of `make test-full`: resumable, prints what is left)
@@ -37,6 +39,7 @@ fn main() -> ExitCode {
         "house" => house::check(),
         "tidy" => tidy::check(),
         "build" => build::command(&rest),
+        "docs" => docs::run(&rest),
         "testhost" => return testhost::command(&rest),
         "test" => stages::run(&rest),
         "fresh" => stages::fresh::run(&rest),

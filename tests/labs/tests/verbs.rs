@@ -220,7 +220,7 @@ fn images_are_listed_shown_pruned_and_removed_when_unused() {
     let images = host.json("image ls");
     let digest = images[0]["spec"]["digest"].as_str().unwrap().to_owned();
     assert!(host.ok("image show debian/12").contains(&digest[..20]));
-    let refused = host.posada("image rm debian/12 --yes");
+    let refused = host.posada("image rm debian/12");
     assert!(
         refused.code != 0 && refused.err.contains("img"),
         "an image in use was removed: {refused:?}"

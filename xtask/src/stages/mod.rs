@@ -10,7 +10,7 @@ use std::time::{Duration, Instant, SystemTime};
 use anyhow::{Context, Result, bail};
 use cargo_metadata::MetadataCommand;
 
-use crate::{bench, build, cargo, house, root, testhost, tidy};
+use crate::{bench, build, cargo, docs, house, root, testhost, tidy};
 
 /// What every stage knows.
 struct Run {
@@ -135,6 +135,7 @@ fn stages(run: &Run) -> Vec<Stage> {
         stage("tidy", |_| tidy::check()),
         stage("clippy", clippy),
         stage("build", |_| build::assemble(build::Kind::Dev).map(drop)),
+        stage("reference", |_| docs::run(&["--check".to_owned()])),
         stage("mirror", |_| mirror()),
         stage("unit", unit_tests),
     ];
