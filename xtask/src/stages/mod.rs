@@ -60,6 +60,15 @@ pub fn run(args: &[String]) -> Result<()> {
     };
     std::fs::create_dir_all(testhost::cache_dir())?;
     skips::begin(&run.target)?;
+    // Made anew in each run, because the run tests how they are made.
+    testhost::run(
+        &[
+            "rm".to_owned(),
+            "-rf".to_owned(),
+            images_of_run().display().to_string(),
+        ],
+        &[],
+    )?;
     let mut rows = Vec::new();
     if let Some(before) = seconds_since_start(args) {
         rows.push(("setup".to_owned(), before));
@@ -189,6 +198,11 @@ fn unit_tests(run: &Run) -> Result<()> {
     tests(run, &args)
 }
 
+/// Images that the test programs of a run share.
+fn images_of_run() -> PathBuf {
+    testhost::cache_dir().join("images")
+}
+
 /// `cargo test` whose test programs run each in a test host of its own, as root.
 fn tests(run: &Run, args: &[&str]) -> Result<()> {
     let runner = format!(
@@ -200,6 +214,7 @@ fn tests(run: &Run, args: &[&str]) -> Result<()> {
     test.arg("test").args(args).args(["--locked", "--no-fail-fast"]);
     test.env(runner, format!("{} testhost --", own.display()));
     test.env("POSADA_CACHE", testhost::cache_dir());
+    test.env(testhost::IMAGES, images_of_run());
     test.env("POSADA_BIN", run.target.join("debug"));
     test.env(skips::VARIABLE, skips::file(&run.target));
     if run.full {

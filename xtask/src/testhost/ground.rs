@@ -98,6 +98,10 @@ fn lay(order: &Order) -> Result<()> {
         bind(&own, Path::new(place))?;
     }
     bind(&order.cache.join("posada"), Path::new("/var/cache/posada"))?;
+    if let Some(images) = std::env::var_os(super::IMAGES) {
+        fs::create_dir_all(&images)?;
+        bind(Path::new(&images), Path::new("/var/lib/posada/images"))?;
+    }
     let up = Command::new("ip")
         .args(["link", "set", "lo", "up"])
         .status()

@@ -26,6 +26,10 @@ use serde::{Deserialize, Serialize};
 
 use cgroups::Hierarchy;
 
+/// Names a folder that stands at `/var/lib/posada/images` in the test host, so that the test programs of one run share
+/// the images that the first of them made.
+pub const IMAGES: &str = "POSADA_TEST_IMAGES";
+
 /// What one process of the test host hands to the next, as JSON in its first argument.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 struct Order {
