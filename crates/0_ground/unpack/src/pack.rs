@@ -22,6 +22,8 @@ pub struct PackOptions {
     pub exclude: Vec<Vec<u8>>,
     /// Do not go into other file systems.
     pub one_file_system: bool,
+    /// Owner and group that every entry gets instead of its own.
+    pub owner: Option<(u32, u32)>,
 }
 
 /// How much was packed.
@@ -174,7 +176,7 @@ impl<W: Write> Packer<'_, W> {
 
     fn entry(&self, stat: &Stat, path: &[u8], kind: Kind) -> Entry {
         let mut entry = Entry::new(self.name(path), kind, stat.st_mode & 0o7777);
-        (entry.uid, entry.gid) = (stat.st_uid, stat.st_gid);
+        (entry.uid, entry.gid) = self.options.owner.unwrap_or((stat.st_uid, stat.st_gid));
         entry.mtime = (stat.st_mtime, u32::try_from(stat.st_mtime_nsec).unwrap_or(0));
         entry
     }

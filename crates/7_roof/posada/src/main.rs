@@ -4,10 +4,9 @@ use std::env;
 use std::process::ExitCode;
 
 fn main() -> ExitCode {
-    let mut args = env::args_os();
-    let _program = args.next();
+    let mut args = env::args_os().skip(1);
     match args.next() {
         Some(word) if word == "net" => networks::serve(args),
-        _ => ExitCode::SUCCESS,
+        _ => cli::main(env::args_os()),
     }
 }

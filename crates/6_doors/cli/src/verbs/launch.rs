@@ -1,0 +1,531 @@
+//! launch: a guest from an image, started, with everything that is wanted of it.
+
+use std::collections::BTreeMap;
+use std::io::{self, IsTerminal};
+use std::path::Path;
+
+use clap::{ArgMatches, Command};
+use clap_complete::ArgValueCandidates;
+use fault::{Fault, OrFault, Result};
+use model::api::LaunchRequest;
+use model::{
+    Autostart, Guest, GuestKind, GuestSpec, ImageRef, Init, Limits, Name, NicSpec, Operation, Phase,
+    Policies, Reaction, Setup, Size,
+};
+
+use crate::context::Context;
+use crate::grammar::{choice, file, option, positional, several, switch, trailing};
+use crate::{codes, failure, live, output, parse, password, progress, session};
+
+/// What completion offers beside the images that are there: releases that the archive has.
+pub const RELEASES: &[&str] = &["debian/11", "debian/12", "debian/13"];
+
+/// Words of the three reactions.
+pub const REACTIONS: &[&str] = &["stop", "restart", "destroy"];
+
+/// The network that guests are plugged into unless told otherwise.
+const DEFAULT_NETWORK: &str = "default";
+
+/// Seconds to wait for an address before launch ends without one.
+const ADDRESS_PATIENCE: u64 = 10;
+
+/// Grammar of `launch`.
+pub fn grammar(command: Command) -> Command {
+    let command = command
+        .arg(
+            positional("image", "IMAGE")
+                .required(true)
+                .add(ArgValueCandidates::new(live::images)),
+        )
+        .arg(positional("name", "NAME"))
+        .arg(trailing())
+        .arg(several("publish", "PORTS").short('p'))
+        .arg(option("user", "USER"))
+        .arg(several("ssh-key", "FILE").value_hint(clap::ValueHint::FilePath))
+        .arg(switch("password-stdin"))
+        .arg(option("hostname", "NAME"))
+        .arg(several("network", "NAME").add(ArgValueCandidates::new(live::networks)))
+        .arg(option("ip", "ADDRESS"))
+        .arg(option("mac", "MAC"))
+        .arg(several("nameserver", "ADDRESS"))
+        .arg(switch("no-network").conflicts_with_all(["network", "ip", "mac", "publish"]))
+        .arg(option("locale", "LOCALE"))
+        .arg(option("timezone", "ZONE"))
+        .arg(several("include", "A,B"))
+        .arg(several("mount", "HOST:GUEST[:ro]").value_hint(clap::ValueHint::DirPath))
+        .arg(option("proxy", "PROXY"));
+    let command = limits(command)
+        .arg(several("env", "KEY=VALUE").short('e'))
+        .arg(option("workdir", "PATH").short('w'))
+        .arg(switch("privileged"))
+        .arg(switch("nesting"))
+        .arg(switch("rm"))
+        .arg(switch("no-start").conflicts_with("rm"))
+        .arg(several("label", "KEY=VALUE").short('l'))
+        .arg(switch("autostart"))
+        .arg(option("autostart-order", "NUMBER").allow_hyphen_values(true))
+        .arg(option("autostart-delay", "SECONDS"))
+        .arg(choice("on-poweroff", "REACTION", REACTIONS))
+        .arg(choice("on-reboot", "REACTION", REACTIONS))
+        .arg(choice("on-crash", "REACTION", REACTIONS))
+        .arg(option("stop-signal", "SIGNAL"))
+        .arg(switch("protect"))
+        .arg(choice("engine", "ENGINE", &["auto", "container"]))
+        .arg(switch("dry-run"))
+        .arg(switch("detach").short('d'));
+    command.arg(file("env-file"))
+}
+
+/// The options of limits, for `launch` and `set`.
+pub fn limits(command: Command) -> Command {
+    command
+        .arg(option("memory", "SIZE").short('m'))
+        .arg(option("swap", "SIZE"))
+        .arg(option("cpus", "NUMBER"))
+        .arg(option("cpu-weight", "NUMBER"))
+        .arg(option("cpu-pin", "LIST"))
+        .arg(option("pids", "NUMBER"))
+}
+
+fn text<'a>(matches: &'a ArgMatches, id: &str) -> Option<&'a String> {
+    matches.get_one::<String>(id)
+}
+
+fn texts<'a>(matches: &'a ArgMatches, id: &str) -> impl Iterator<Item = &'a String> + use<'a> {
+    matches.get_many::<String>(id).into_iter().flatten()
+}
+
+fn pairs(matches: &ArgMatches, id: &str) -> Result<BTreeMap<String, String>> {
+    texts(matches, id).map(|text| parse::pair(text)).collect()
+}
+
+fn number<T: std::str::FromStr>(matches: &ArgMatches, id: &str) -> Result<Option<T>> {
+    text(matches, id)
+        .map(|text| parse::number(&format!("--{id}"), text))
+        .transpose()
+}
+
+fn read_file(path: &str) -> Result<String> {
+    std::fs::read_to_string(path).or_fault(|| Fault::new(codes::FILE).arg("path", path))
+}
+
+/// An image as typed; a path is made absolute, because the daemon's working directory is another.
+pub fn image(text: &str, here: &Path) -> Result<ImageRef> {
+    match text.parse::<ImageRef>()? {
+        ImageRef::Path(path) => {
+            let path = parse::absolute(&path, here)
+                .ok_or_else(|| Fault::new(model::IMAGE_REF_INVALID).arg("image", text))?;
+            Ok(ImageRef::Path(path))
+        }
+        other => Ok(other),
+    }
+}
+
+fn read_limits(matches: &ArgMatches) -> Result<Limits> {
+    let size = |id: &str| text(matches, id).map(|text| text.parse::<Size>()).transpose();
+    Ok(Limits {
+        memory: size("memory")?,
+        swap: size("swap")?,
+        cpus: number(matches, "cpus")?,
+        cpu_weight: number(matches, "cpu-weight")?,
+        cpu_pin: text(matches, "cpu-pin").cloned(),
+        pids: number(matches, "pids")?,
+    })
+}
+
+fn read_nics(matches: &ArgMatches) -> Result<Vec<NicSpec>> {
+    let mut nics = Vec::new();
+    for network in texts(matches, "network") {
+        nics.push(NicSpec {
+            network: network.parse()?,
+            ip: None,
+            mac: None,
+        });
+    }
+    let ip = number(matches, "ip")?;
+    let mac = text(matches, "mac").cloned();
+    if ip.is_some() || mac.is_some() {
+        if nics.is_empty() {
+            nics.push(NicSpec {
+                network: DEFAULT_NETWORK.parse()?,
+                ip: None,
+                mac: None,
+            });
+        }
+        nics[0].ip = ip;
+        nics[0].mac = mac;
+    }
+    Ok(nics)
+}
+
+fn read_setup(context: &Context, matches: &ArgMatches) -> Result<Setup> {
+    let user = text(matches, "user").cloned();
+    let mut ssh_keys = Vec::new();
+    for path in texts(matches, "ssh-key") {
+        let lines = read_file(path)?;
+        let lines = lines
+            .lines()
+            .map(str::trim)
+            .filter(|line| !line.is_empty() && !line.starts_with('#'));
+        ssh_keys.extend(lines.map(str::to_owned));
+    }
+    let password_hash = if matches.get_flag("password-stdin") {
+        let word = password::ask(context, user.as_deref().unwrap_or("root"), true)?;
+        Some(password::hash(&word)?)
+    } else {
+        None
+    };
+    Ok(Setup {
+        user,
+        ssh_keys,
+        password_hash,
+        locale: text(matches, "locale").cloned(),
+        timezone: text(matches, "timezone").cloned(),
+        include: list(matches, "include"),
+        proxy: text(matches, "proxy").cloned(),
+    })
+}
+
+/// Values of an option that takes several, separated by commas or by giving it again.
+pub fn list(matches: &ArgMatches, id: &str) -> Vec<String> {
+    let all = texts(matches, id).flat_map(|text| text.split(','));
+    all.map(str::trim)
+        .filter(|text| !text.is_empty())
+        .map(str::to_owned)
+        .collect()
+}
+
+fn read_policies(matches: &ArgMatches) -> Policies {
+    let reaction = |id: &str, usual: Reaction| match text(matches, id).map(String::as_str) {
+        Some("stop") => Reaction::Stop,
+        Some("restart") => Reaction::Restart,
+        Some("destroy") => Reaction::Destroy,
+        _ => usual,
+    };
+    let usual = Policies::default();
+    Policies {
+        on_poweroff: reaction("on-poweroff", usual.on_poweroff),
+        on_reboot: reaction("on-reboot", usual.on_reboot),
+        on_crash: reaction("on-crash", usual.on_crash),
+    }
+}
+
+/// The environment asked for: the lines of `--env-file`, then `--env`; a bare `KEY` takes the caller's value.
+fn read_environment(matches: &ArgMatches) -> Result<BTreeMap<String, String>> {
+    let mut env = BTreeMap::new();
+    if let Some(path) = text(matches, "env-file") {
+        for line in read_file(path)?.lines().map(str::trim) {
+            if !line.is_empty() && !line.starts_with('#') {
+                let (key, value) = parse::pair(line)?;
+                env.insert(key, value);
+            }
+        }
+    }
+    for text in texts(matches, "env") {
+        let (key, value) = match std::env::var(text) {
+            Ok(value) if !text.contains('=') => (text.clone(), value),
+            _ => parse::pair(text)?,
+        };
+        env.insert(key, value);
+    }
+    Ok(env)
+}
+
+/// The request that the arguments ask for.
+pub fn request(context: &Context, matches: &ArgMatches) -> Result<LaunchRequest> {
+    let here = std::env::current_dir().or_fault(|| Fault::new(codes::FILE).arg("path", "."))?;
+    let image = image(text(matches, "image").map_or("", String::as_str), &here)?;
+    let argv: Vec<String> = texts(matches, "command").cloned().collect();
+    let autostart = Autostart {
+        enabled: matches.get_flag("autostart"),
+        order: number(matches, "autostart-order")?.unwrap_or_default(),
+        delay: number(matches, "autostart-delay")?.unwrap_or_default(),
+    };
+    let spec = GuestSpec {
+        kind: GuestKind::Container,
+        image,
+        image_digest: None,
+        init: if argv.is_empty() {
+            Init::System
+        } else {
+            Init::Command { argv }
+        },
+        env: read_environment(matches)?,
+        workdir: text(matches, "workdir").cloned(),
+        hostname: text(matches, "hostname").cloned(),
+        limits: read_limits(matches)?,
+        nics: read_nics(matches)?,
+        no_network: matches.get_flag("no-network"),
+        publish: texts(matches, "publish")
+            .map(|text| parse::publish(text))
+            .collect::<Result<_>>()?,
+        mounts: texts(matches, "mount")
+            .map(|text| parse::mount(text, &here))
+            .collect::<Result<_>>()?,
+        nameservers: texts(matches, "nameserver")
+            .map(|text| parse::number("--nameserver", text))
+            .collect::<Result<_>>()?,
+        setup: read_setup(context, matches)?,
+        privileged: matches.get_flag("privileged"),
+        nesting: matches.get_flag("nesting"),
+        ephemeral: matches.get_flag("rm"),
+        protect: matches.get_flag("protect"),
+        autostart,
+        policies: read_policies(matches),
+        stop_signal: text(matches, "stop-signal").cloned(),
+        labels: pairs(matches, "label")?,
+    };
+    let name = text(matches, "name")
+        .map(|name| name.parse::<Name>())
+        .transpose()?;
+    Ok(LaunchRequest {
+        name,
+        spec,
+        no_start: matches.get_flag("no-start"),
+    })
+}
+
+/// `launch`.
+pub fn run(context: &Context, matches: &ArgMatches) -> Result<u8> {
+    let mut request = request(context, matches)?;
+    if request.spec.privileged {
+        context.note("cli-privileged-warning", &[]);
+    }
+    if matches.get_flag("dry-run") {
+        let plan = context.client()?.launch_plan(&request)?;
+        let text = output::record(context, &plan).unwrap_or_else(|| output::yaml(&plan));
+        context.print(&text)?;
+        return Ok(failure::status::OK);
+    }
+    let foreground = request.spec.ephemeral
+        && matches!(request.spec.init, Init::Command { .. })
+        && !matches.get_flag("detach");
+    if foreground {
+        request.no_start = true;
+        return Ok(in_foreground(context, &request).unwrap_or_else(|fault| {
+            // A status of ours must not be taken for the command's.
+            failure::tell(context, &fault, None);
+            failure::status::NOT_RUN
+        }));
+    }
+    let operation = context.client()?.launch(&request)?;
+    if matches.get_flag("detach") {
+        context.note("cli-detached", &[("operation", operation.id.to_string().into())]);
+        return print_new(context, &operation, None);
+    }
+    let operation = progress::follow(context, operation)?;
+    let name = name_of(&operation, &request);
+    let guest = settle(context, &name)?;
+    print_new(context, &operation, Some(&guest))?;
+    tell_next(context, &guest);
+    Ok(failure::status::OK)
+}
+
+/// The name that the guest got.
+fn name_of(operation: &Operation, request: &LaunchRequest) -> String {
+    let told = operation.result.get("name").cloned();
+    let asked = || request.name.as_ref().map(ToString::to_string);
+    let target = || operation.target.rsplit('/').next().unwrap_or_default().to_owned();
+    told.or_else(asked).unwrap_or_else(target)
+}
+
+/// The guest once it has an address, or as it is when it gets none in time.
+fn settle(context: &Context, name: &str) -> Result<Guest> {
+    let client = context.client()?;
+    let guest = client.guest(name)?;
+    let waiting = guest.status.phase == Phase::Running && !guest.spec.no_network && address(&guest).is_none();
+    if waiting && let Ok(guest) = client.wait(name, &["ip", "stopped"], Some(ADDRESS_PATIENCE)) {
+        return Ok(guest);
+    }
+    Ok(guest)
+}
+
+/// The first IPv4 address of a guest, else its first address, without prefix length.
+#[must_use]
+pub fn address(guest: &Guest) -> Option<String> {
+    let bare = |address: &String| address.split('/').next().unwrap_or_default().to_owned();
+    let all: Vec<String> = guest
+        .status
+        .nics
+        .iter()
+        .flat_map(|nic| &nic.addresses)
+        .map(bare)
+        .collect();
+    all.iter()
+        .find(|address| address.contains('.'))
+        .or(all.first())
+        .cloned()
+}
+
+/// Data of a launch: the id with `--quiet`, the record with `--format`.
+fn print_new(context: &Context, operation: &Operation, guest: Option<&Guest>) -> Result<u8> {
+    let record = guest.map_or_else(|| output::json(operation), output::json);
+    if let Some(text) = output::record(context, &record) {
+        context.print(&text)?;
+    } else if context.quiet {
+        let id = guest
+            .map(|guest| guest.id.to_string())
+            .or_else(|| operation.result.get("id").cloned());
+        context.print(&format!("{}\n", id.unwrap_or_else(|| operation.target.clone())))?;
+    }
+    Ok(failure::status::OK)
+}
+
+/// What is there now, and what to type next.
+fn tell_next(context: &Context, guest: &Guest) {
+    let name = guest.name.as_str();
+    let image = guest.spec.image.to_string();
+    match (guest.status.phase, address(guest)) {
+        (Phase::Running, Some(address)) => {
+            let args = [
+                ("name", name.into()),
+                ("address", address.into()),
+                ("image", image.into()),
+            ];
+            context.note("cli-launched-at", &args);
+        }
+        (Phase::Running, None) => {
+            context.note("cli-launched", &[("name", name.into()), ("image", image.into())])
+        }
+        _ => {
+            let phase = crate::verbs::look::phase_text(context, guest.status.phase);
+            context.note(
+                "cli-launched-not-running",
+                &[("name", name.into()), ("state", phase.into())],
+            );
+        }
+    }
+    for forward in &guest.spec.publish {
+        let at = forward
+            .ip
+            .map_or_else(|| "localhost".to_owned(), |ip| ip.to_string());
+        let args = [
+            ("at", at.into()),
+            ("host", forward.host_port.into()),
+            ("guest", forward.guest_port.into()),
+        ];
+        context.note("cli-launched-port", &args);
+    }
+    for unenforced in &guest.status.unenforced {
+        let args = [
+            ("limit", unenforced.limit.as_str().into()),
+            ("reason", unenforced.reason.as_str().into()),
+        ];
+        context.note("cli-unenforced", &args);
+    }
+    if io::stderr().is_terminal() && guest.status.phase == Phase::Running {
+        let next = if guest.spec.init == Init::System {
+            "cli-next-system"
+        } else {
+            "cli-next-command"
+        };
+        context.note(next, &[("name", name.into())]);
+    }
+}
+
+/// Runs an application container as if its command ran here: its console is this terminal, its status is ours.
+fn in_foreground(context: &Context, request: &LaunchRequest) -> Result<u8> {
+    let client = context.client()?;
+    let operation = progress::follow(context, client.launch(request)?)?;
+    let name = name_of(&operation, request);
+    let attached = client.console(&name).and_then(|session| session::open(&session));
+    let session = match attached {
+        Ok(session) => session,
+        Err(fault) => {
+            // Without its console nobody would see it end.
+            let _ = client.remove(&name, true, true);
+            return Err(fault);
+        }
+    };
+    let start = client.start(&name)?;
+    let end = session::run(session, true)?;
+    if let Err(fault) = progress::follow(context, start) {
+        failure::tell(context, &fault, Some(&name));
+        return Ok(failure::status::NOT_RUN);
+    }
+    Ok(end.status())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn parsed(args: &[&str]) -> Result<LaunchRequest> {
+        let context = Context::new(words::Words::english(), "/nowhere".into());
+        let all = ["posada", "launch"].iter().chain(args);
+        let matches = crate::help::tree(&context.words)
+            .try_get_matches_from(all)
+            .unwrap();
+        request(&context, matches.subcommand().unwrap().1)
+    }
+
+    #[test]
+    fn the_first_lab_is_understood() {
+        let request = parsed(&[
+            "debian/12",
+            "srv",
+            "--include",
+            "openssh-server,sudo",
+            "--user",
+            "ana",
+            "--publish",
+            "2200:22",
+            "--ip",
+            "10.1.2.20",
+            "--hostname",
+            "srv1",
+            "--locale",
+            "es_ES.UTF-8",
+            "--timezone",
+            "Europe/Madrid",
+            "--memory",
+            "512M",
+            "--cpus",
+            "1.5",
+            "--on-crash",
+            "restart",
+            "--label",
+            "tier=front",
+            "--autostart-order",
+            "-3",
+        ])
+        .unwrap();
+        assert_eq!(request.name.unwrap().as_str(), "srv");
+        let spec = request.spec;
+        assert_eq!(spec.setup.include, ["openssh-server", "sudo"]);
+        assert_eq!(spec.nics[0].ip.unwrap().to_string(), "10.1.2.20");
+        assert_eq!(spec.limits.memory, Some(Size(512 << 20)));
+        assert_eq!(spec.limits.cpus, Some(1.5));
+        assert_eq!(spec.policies.on_crash, Reaction::Restart);
+        assert_eq!(spec.autostart.order, -3);
+        assert_eq!(spec.init, Init::System);
+    }
+
+    #[test]
+    fn a_command_makes_an_application_container() {
+        let request = parsed(&["--rm", "debian/12", "job", "-e", "A=1", "--", "ls", "-l", "--all"]).unwrap();
+        assert_eq!(
+            request.spec.init,
+            Init::Command {
+                argv: vec!["ls".into(), "-l".into(), "--all".into()]
+            }
+        );
+        assert!(request.spec.ephemeral);
+        assert_eq!(request.spec.env["A"], "1");
+    }
+
+    #[test]
+    fn wrong_values_are_told_by_their_codes() {
+        for (args, code) in [
+            (&["debian", "web"][..], "IMG001"),
+            (&["debian/12", "Web"], "NAM001"),
+            (&["debian/12", "--publish", "x"], "CLI007"),
+            (&["debian/12", "--memory", "lots"], "SIZ001"),
+            (&["debian/12", "--cpus", "many"], "CLI031"),
+            (&["debian/12", "--mount", "x"], "CLI008"),
+            (&["debian/12", "--ssh-key", "/does/not/exist"], "CLI013"),
+        ] {
+            assert_eq!(parsed(args).unwrap_err().code(), code, "{args:?}");
+        }
+    }
+}

@@ -1,0 +1,161 @@
+//! start, stop, restart, pause, resume, rename, rm.
+
+use std::io::{self, IsTerminal};
+
+use clap::{ArgMatches, Command};
+use client::Client;
+use fault::{Fault, Result};
+use model::Operation;
+use model::api::{RenameRequest, StopRequest};
+
+use crate::context::Context;
+use crate::grammar::{assent, one_guest, option, positional, selector, switch};
+use crate::{codes, failure, parse, progress, select};
+
+/// Grammar of verbs that only take guests.
+pub fn start_grammar(command: Command) -> Command {
+    selector(command)
+}
+
+/// Grammar of `stop` and `restart`.
+pub fn stop_grammar(command: Command) -> Command {
+    selector(command)
+        .arg(switch("force").short('f'))
+        .arg(option("timeout", "TIME").short('t'))
+}
+
+/// Grammar of `rename`.
+pub fn rename_grammar(command: Command) -> Command {
+    command
+        .arg(one_guest())
+        .arg(positional("new", "NEW").required(true))
+}
+
+/// Grammar of `rm`.
+pub fn rm_grammar(command: Command) -> Command {
+    selector(command)
+        .arg(switch("force").short('f'))
+        .arg(switch("purge"))
+        .arg(assent())
+}
+
+/// Begins an operation on each guest, then follows them; tells of each how it ended.
+///
+/// # Errors
+/// The only guest's fault; [`codes::SOME_FAILED`] when one of several failed.
+pub fn each(
+    context: &Context,
+    names: &[String],
+    done: &str,
+    begin: impl Fn(&Client, &str) -> Result<Operation>,
+) -> Result<u8> {
+    let client = context.client()?;
+    let begun: Vec<_> = names.iter().map(|name| (name, begin(client, name))).collect();
+    let several = names.len() > 1;
+    let mut failed = 0;
+    for (name, operation) in begun {
+        match operation.and_then(|operation| progress::follow(context, operation)) {
+            Ok(_) => context.note(done, &[("name", name.as_str().into())]),
+            Err(fault) if fault.is(codes::DETACHED) || !several => return Err(fault),
+            Err(fault) => {
+                failure::tell(context, &fault, Some(name));
+                failed += 1;
+            }
+        }
+    }
+    if failed > 0 {
+        return Err(Fault::new(codes::SOME_FAILED)
+            .arg("failed", failed)
+            .arg("total", names.len()));
+    }
+    Ok(failure::status::OK)
+}
+
+/// `start`.
+pub fn start(context: &Context, matches: &ArgMatches) -> Result<u8> {
+    let names = select::names(context, matches)?;
+    each(context, &names, "cli-started", |client, name| client.start(name))
+}
+
+fn stop_request(matches: &ArgMatches) -> Result<StopRequest> {
+    let timeout = match matches.get_one::<String>("timeout") {
+        Some(text) => Some(u32::try_from(parse::seconds("--timeout", text)?).unwrap_or(u32::MAX)),
+        None => None,
+    };
+    Ok(StopRequest {
+        force: matches.get_flag("force"),
+        timeout,
+    })
+}
+
+/// `stop`.
+pub fn stop(context: &Context, matches: &ArgMatches) -> Result<u8> {
+    let names = select::names(context, matches)?;
+    let request = stop_request(matches)?;
+    each(context, &names, "cli-stopped", |client, name| {
+        client.stop(name, &request)
+    })
+}
+
+/// `restart`.
+pub fn restart(context: &Context, matches: &ArgMatches) -> Result<u8> {
+    let names = select::names(context, matches)?;
+    let request = stop_request(matches)?;
+    each(context, &names, "cli-restarted", |client, name| {
+        client.restart(name, &request)
+    })
+}
+
+/// `pause`.
+pub fn pause(context: &Context, matches: &ArgMatches) -> Result<u8> {
+    let names = select::names(context, matches)?;
+    each(context, &names, "cli-paused", |client, name| client.pause(name))
+}
+
+/// `resume`.
+pub fn resume(context: &Context, matches: &ArgMatches) -> Result<u8> {
+    let names = select::names(context, matches)?;
+    each(context, &names, "cli-resumed", |client, name| client.resume(name))
+}
+
+/// `rename`.
+pub fn rename(context: &Context, matches: &ArgMatches) -> Result<u8> {
+    let name = matches.get_one::<String>("guest").cloned().unwrap_or_default();
+    let new: model::Name = matches
+        .get_one::<String>("new")
+        .cloned()
+        .unwrap_or_default()
+        .parse()?;
+    let operation = context
+        .client()?
+        .rename(&name, &RenameRequest { name: new.clone() })?;
+    progress::follow(context, operation)?;
+    context.note(
+        "cli-renamed",
+        &[("name", name.into()), ("new", new.to_string().into())],
+    );
+    Ok(failure::status::OK)
+}
+
+/// `rm`: asks on a terminal when data would be lost, that is with `--purge`, or when several guests are meant by
+/// pattern, label or `--all`.
+pub fn rm(context: &Context, matches: &ArgMatches) -> Result<u8> {
+    let names = select::names(context, matches)?;
+    let (purge, force) = (matches.get_flag("purge"), matches.get_flag("force"));
+    let plain = select::Selector::of(matches)?.is_plain();
+    if (purge || !plain) && !matches.get_flag("yes") && !force && !names.is_empty() {
+        let id = if purge { "cli-ask-purge" } else { "cli-ask-remove" };
+        context.confirm(
+            id,
+            &[("names", names.join(", ").into()), ("count", names.len().into())],
+        )?;
+    }
+    let done = if purge { "cli-purged" } else { "cli-removed" };
+    let status = each(context, &names, done, |client, name| {
+        client.remove(name, purge, force)
+    })?;
+    if !purge && !names.is_empty() && io::stderr().is_terminal() {
+        context.note("cli-removed-hint", &[("name", names[0].as_str().into())]);
+    }
+    Ok(status)
+}
