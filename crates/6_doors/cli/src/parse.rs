@@ -221,7 +221,7 @@ mod tests {
         #[test]
         fn every_forward_reads_back(ip in proptest::option::of(any::<[u8; 4]>()), host in 1u16.., guest in 1u16.., udp: bool) {
             let forward = Publish {
-                ip: ip.map(|ip| IpAddr::from(ip)),
+                ip: ip.map(IpAddr::from),
                 host_port: host,
                 guest_port: guest,
                 transport: if udp { Transport::Udp } else { Transport::Tcp },

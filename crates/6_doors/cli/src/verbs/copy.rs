@@ -261,6 +261,7 @@ fn unpack_as(tar: impl Read, directory: &Path, name: &str) -> Result<()> {
             owners: false,
             devices: false,
             xattrs: false,
+            keep_directories: true,
         },
     );
     let mut top: Option<Vec<u8>> = None;
