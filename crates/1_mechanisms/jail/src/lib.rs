@@ -3,20 +3,39 @@
 //! One mechanism for containers, for helpers that read hostile bytes, and later for the sandbox of machines.
 //! The recipe is data; planning is pure; the core that forks is small.
 
-use std::os::fd::OwnedFd;
+use std::os::fd::{BorrowedFd, OwnedFd};
+use std::path::PathBuf;
 
-use fault::Result;
-
+pub mod caps;
 pub mod cgroup;
+pub mod codes;
+mod confine;
+mod enter;
+mod files;
+pub mod filter;
+mod fittings;
 pub mod guest;
+mod inner;
+mod joining;
 pub mod launch;
+mod namespaces;
+mod outer;
+mod place;
+mod prepare;
 pub mod recipe;
+mod report;
+mod roots;
 mod run;
+mod start;
 pub mod tree;
+pub mod users;
 
+pub use enter::enter;
+pub use namespaces::make_namespaces;
 pub use run::run_recipe_from_fd;
+pub use start::start;
 
-use recipe::{IdRange, Process, Recipe};
+use recipe::IdRange;
 
 /// The three standard streams of a process inside.
 #[derive(Debug)]
@@ -56,40 +75,9 @@ pub struct Started {
 #[derive(Debug)]
 pub struct Target<'a> {
     /// Process descriptor of its process 1.
-    pub pidfd: std::os::fd::BorrowedFd<'a>,
+    pub pidfd: BorrowedFd<'a>,
     /// As in its recipe.
     pub ids: Option<IdRange>,
     /// As in its recipe.
-    pub cgroup: Option<std::path::PathBuf>,
-}
-
-/// Makes the namespaces that outlive the processes inside: the user namespace first, by a process whose uid is the
-/// range's base, and the others inside it, so that they belong to it. Forks.
-///
-/// # Errors
-/// When the host refuses a namespace.
-pub fn make_namespaces(_recipe: &Recipe) -> Result<Kept> {
-    todo!()
-}
-
-/// Executes a recipe in namespaces made before: new mount, pid and cgroup namespaces, root, mounts, files,
-/// confinement, exec. Returns when the exec has succeeded. Forks.
-///
-/// # Errors
-/// Whatever went wrong up to and including the exec, inside or outside; then nothing is left running or mounted.
-pub fn start(_recipe: &Recipe, _kept: &Kept, _stdio: Stdio) -> Result<Started> {
-    todo!()
-}
-
-/// Starts a process beside the others of a running jail, confined as they are. Forks.
-///
-/// # Errors
-/// When the jail has ended, the user is unknown inside, or the program cannot be executed.
-pub fn enter(
-    _target: &Target<'_>,
-    _process: &Process,
-    _policy: &recipe::Policy,
-    _stdio: Stdio,
-) -> Result<Started> {
-    todo!()
+    pub cgroup: Option<PathBuf>,
 }
