@@ -18,7 +18,7 @@ use rustix::mount::{
 use crate::codes;
 use crate::place::{self, Kind};
 use crate::recipe::{IdRange, Mount, MountKind};
-use crate::roots::{attach_on_top, clone_tree};
+use crate::roots::{attach_at, clone_tree};
 
 /// The group that owns terminals, on every distribution.
 pub(crate) const TTY_GROUP: u32 = 5;
@@ -35,6 +35,8 @@ pub(crate) struct Site<'a> {
     pub user: Option<BorrowedFd<'a>>,
     /// A detached mount of the terminal that becomes /dev/console.
     pub console: Option<BorrowedFd<'a>>,
+    /// Of [`scratch`].
+    pub scratch: Option<BorrowedFd<'a>>,
 }
 
 impl Site<'_> {
@@ -160,23 +162,44 @@ fn tmpfs(site: &Site<'_>, options: &str) -> rustix::io::Result<OwnedFd> {
     filesystem("tmpfs", &rest, attributes)
 }
 
+/// Whether making these mounts needs a [`scratch`].
+pub(crate) fn needs_scratch(mounts: &[&Mount]) -> bool {
+    mounts
+        .iter()
+        .any(|mount| matches!(mount.what, MountKind::Content { .. }))
+}
+
+/// A tmpfs on the bench, from which single files are bound; to be made before the root is attached there.
+pub(crate) fn scratch(bench: &Path) -> Result<OwnedFd> {
+    let make = || -> rustix::io::Result<OwnedFd> {
+        let tree = filesystem("tmpfs", &[("mode", "755"), ("size", "4m")], QUIET)?;
+        attach_at(&tree, bench)?;
+        Ok(tree)
+    };
+    make().or_fault(|| Fault::new(codes::MOUNT_FAILED).arg("target", bench.display()))
+}
+
 /// A file that exists in memory only, as a detached mount.
 fn memory_file(site: &Site<'_>, content: &str) -> rustix::io::Result<OwnedFd> {
-    let scratch = tmpfs(site, "mode=755,size=1m")?;
-    attach_on_top(&scratch)?;
+    let scratch = site.scratch.ok_or(Errno::INVAL)?;
     let flags = OFlags::CREATE | OFlags::EXCL | OFlags::WRONLY | OFlags::CLOEXEC;
-    let file = site.as_owner(|| openat(&scratch, c"content", flags, Mode::from(0o644)))?;
+    // Each is bound before the next is made, so one name does for all.
+    let file = openat(scratch, c"content", flags, Mode::from(0o644))?;
     rustix::fs::fchmod(&file, Mode::from(0o644))?;
+    rustix::fs::fchown(
+        &file,
+        Some(Uid::from_raw(site.base())),
+        Some(Gid::from_raw(site.base())),
+    )?;
     let mut rest = content.as_bytes();
     while !rest.is_empty() {
         let written = rustix::io::write(&file, rest)?;
         rest = rest.get(written..).unwrap_or_default();
     }
-    open_tree(
-        &scratch,
-        c"content",
-        OpenTreeFlags::OPEN_TREE_CLONE | OpenTreeFlags::OPEN_TREE_CLOEXEC,
-    )
+    let flags = OpenTreeFlags::OPEN_TREE_CLONE | OpenTreeFlags::OPEN_TREE_CLOEXEC;
+    let tree = open_tree(scratch, c"content", flags)?;
+    rustix::fs::unlinkat(scratch, c"content", AtFlags::empty())?;
+    Ok(tree)
 }
 
 /// Device nodes of every jail: name, major and minor number.
@@ -290,48 +313,43 @@ pub(crate) fn console(stdin: impl AsFd) -> Option<OwnedFd> {
 }
 
 /// Covers paths inside by an empty file or directory, read-only. What does not exist is skipped.
-pub(crate) fn mask(root: BorrowedFd<'_>, paths: &[std::path::PathBuf]) -> Result<()> {
-    let mut empty = None;
+pub(crate) fn mask(
+    root: BorrowedFd<'_>,
+    scratch: BorrowedFd<'_>,
+    paths: &[std::path::PathBuf],
+) -> Result<()> {
+    let mut made = false;
     for path in paths {
         let Some(place) = place::find(root, path)? else {
             continue;
         };
         let fault = || Fault::new(codes::MOUNT_FAILED).arg("target", path.display());
         let status = statat(&place, c"", AtFlags::EMPTY_PATH).or_fault(fault)?;
-        let name = if FileType::from_raw_mode(status.st_mode) == FileType::Directory {
-            c"d"
-        } else {
-            c"f"
-        };
-        let empty: &OwnedFd = match &empty {
-            Some(empty) => empty,
-            None => empty.insert(nothing().or_fault(fault)?),
-        };
+        let directory = FileType::from_raw_mode(status.st_mode) == FileType::Directory;
+        if !std::mem::replace(&mut made, true) {
+            nothing(scratch).or_fault(fault)?;
+        }
         let flags = OpenTreeFlags::OPEN_TREE_CLONE | OpenTreeFlags::OPEN_TREE_CLOEXEC;
-        open_tree(empty, name, flags)
-            .and_then(|cover| attach(cover, &place))
-            .or_fault(fault)?;
+        let cover = open_tree(scratch, if directory { c"d" } else { c"f" }, flags).or_fault(fault)?;
+        set(
+            &cover,
+            c"",
+            Change {
+                set: attr::READ_ONLY,
+                ..Change::default()
+            },
+        )
+        .or_fault(fault)?;
+        attach(cover, &place).or_fault(fault)?;
     }
     Ok(())
 }
 
-/// A read-only tmpfs with an empty file `f` and an empty directory `d`, attached where nobody sees it.
-fn nothing() -> rustix::io::Result<OwnedFd> {
-    let tree = filesystem("tmpfs", &[("mode", "755"), ("size", "4k")], QUIET)?;
+/// Makes an empty file `f` and an empty directory `d`.
+fn nothing(scratch: BorrowedFd<'_>) -> rustix::io::Result<()> {
     let flags = OFlags::CREATE | OFlags::EXCL | OFlags::WRONLY | OFlags::CLOEXEC;
-    drop(openat(&tree, c"f", flags, Mode::from(0o000))?);
-    mkdirat(&tree, c"d", Mode::from(0o000))?;
-    set(
-        &tree,
-        c"",
-        Change {
-            set: attr::READ_ONLY,
-            ..Change::default()
-        },
-    )
-    .map_err(|error| Errno::from_io_error(&error).unwrap_or(Errno::IO))?;
-    attach_on_top(&tree)?;
-    Ok(tree)
+    drop(openat(scratch, c"f", flags, Mode::from(0o000))?);
+    mkdirat(scratch, c"d", Mode::from(0o000))
 }
 
 /// Makes paths inside read-only, with all mounts below them. What does not exist is skipped.

@@ -39,21 +39,28 @@ fn settle(job: &Job<'_>, proc: OwnedFd) -> Result<Option<OwnedFd>> {
     let flags =
         OpenTreeFlags::OPEN_TREE_CLONE | OpenTreeFlags::AT_RECURSIVE | OpenTreeFlags::OPEN_TREE_CLOEXEC;
     let root = open_tree(CWD, c".", flags).or_fault(root_fault)?;
-    roots::attach_on_top(&root).or_fault(root_fault)?;
+    let bench = roots::bench(&recipe.root);
+    let (_, inner) = prepare::divide(&recipe.mounts);
+    let needs_scratch = !recipe.masked.is_empty() || fittings::needs_scratch(&inner);
+    let scratch = needs_scratch.then(|| fittings::scratch(bench)).transpose()?;
+    let scratch = scratch.as_ref().map(AsFd::as_fd);
+    roots::attach_at(&root, bench).or_fault(root_fault)?;
     let site = Site {
         root: root.as_fd(),
         ids: None,
         user: None,
         console: None,
+        scratch,
     };
-    let (_, inner) = prepare::divide(&recipe.mounts);
     for mount in inner {
         fittings::fit(&site, mount)?;
     }
     for (name, value) in &recipe.sysctls {
         files::set_sysctl(root.as_fd(), name, value)?;
     }
-    fittings::mask(root.as_fd(), &recipe.masked)?;
+    if let Some(scratch) = scratch {
+        fittings::mask(root.as_fd(), scratch, &recipe.masked)?;
+    }
     fittings::freeze(root.as_fd(), &recipe.read_only_paths)?;
     rustix::process::fchdir(&root).or_fault(root_fault)?;
     rustix::process::pivot_root(c".", c".").or_fault(root_fault)?;

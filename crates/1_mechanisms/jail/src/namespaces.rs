@@ -47,7 +47,8 @@ pub fn make_namespaces(recipe: &Recipe) -> Result<Kept> {
     .or_fault(|| Fault::new(codes::FORK_FAILED))?;
     drop(theirs);
     let kept = collect(recipe, pid, &ours);
-    drop(ours);
+    // Not just closed: the child has a copy of our end too.
+    let _ = rustix::net::shutdown(&ours, rustix::net::Shutdown::Both);
     let _ = waitpid(Pid::from_raw(pid), WaitOptions::empty());
     kept
 }

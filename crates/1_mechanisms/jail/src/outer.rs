@@ -85,14 +85,20 @@ fn namespace() -> Fault {
 fn build(job: &Job<'_>, console: Option<BorrowedFd<'_>>) -> Result<OwnedFd> {
     let recipe = job.recipe;
     let user = job.kept.user.as_ref().map(AsFd::as_fd);
+    let (outer, inner) = prepare::divide(&recipe.mounts);
+    let bench = roots::bench(&recipe.root);
+    let scratch = fittings::needs_scratch(&outer)
+        .then(|| fittings::scratch(bench))
+        .transpose()?;
     let root = roots::assemble(&recipe.root, recipe.ids, user)?;
+    let scratch = scratch.as_ref().map(AsFd::as_fd);
     let site = Site {
         root: root.as_fd(),
         ids: recipe.ids,
         user,
         console,
+        scratch,
     };
-    let (outer, inner) = prepare::divide(&recipe.mounts);
     for mount in outer {
         fittings::fit(&site, mount)?;
     }
@@ -101,7 +107,9 @@ fn build(job: &Job<'_>, console: Option<BorrowedFd<'_>>) -> Result<OwnedFd> {
         .iter()
         .filter(|mount| mount.target.parent() == Some("/".as_ref()))
     {
-        site.as_owner(|| crate::place::find_or_make(&root, &mount.target, crate::place::Kind::Directory))?;
+        site.as_owner(|| {
+            crate::place::find_or_make(root.as_fd(), &mount.target, crate::place::Kind::Directory)
+        })?;
     }
     if let Root::Tree {
         read_only: true,

@@ -1,7 +1,7 @@
 //! Places inside a root: found and made without ever following a link out of it.
 
 use std::ffi::OsStr;
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::{Component, Path};
 
 use fault::{Fault, OrFault, Result};
@@ -47,11 +47,11 @@ pub(crate) fn lookup(root: impl AsFd, path: &Path, flags: OFlags) -> rustix::io:
 }
 
 /// As [`find`]; what is missing is made: directories on the way, and a directory or an empty file at the end.
-pub(crate) fn find_or_make(root: impl AsFd, path: &Path, kind: Kind) -> Result<OwnedFd> {
-    if let Some(found) = find(&root, path)? {
+pub(crate) fn find_or_make(root: BorrowedFd<'_>, path: &Path, kind: Kind) -> Result<OwnedFd> {
+    if let Some(found) = find(root, path)? {
         return Ok(found);
     }
-    let (parent, name) = parent_of(&root, path)?;
+    let (parent, name) = parent_of(root, path)?;
     match kind {
         Kind::Directory => make_directory(&parent, name, path)?,
         Kind::File => {
@@ -62,7 +62,7 @@ pub(crate) fn find_or_make(root: impl AsFd, path: &Path, kind: Kind) -> Result<O
             }
         }
     }
-    find(&root, path)?.ok_or_else(|| fault(path, Errno::NOENT))
+    find(root, path)?.ok_or_else(|| fault(path, Errno::NOENT))
 }
 
 fn make_directory(parent: impl AsFd, name: &OsStr, path: &Path) -> Result<()> {
@@ -73,7 +73,7 @@ fn make_directory(parent: impl AsFd, name: &OsStr, path: &Path) -> Result<()> {
 }
 
 /// The directory that holds the last component of an absolute path, made when missing, and that component.
-pub(crate) fn parent_of<'a>(root: impl AsFd, path: &'a Path) -> Result<(OwnedFd, &'a OsStr)> {
+pub(crate) fn parent_of<'a>(root: BorrowedFd<'_>, path: &'a Path) -> Result<(OwnedFd, &'a OsStr)> {
     let broken = || fault(path, Errno::INVAL);
     if !path.is_absolute()
         || path
@@ -85,11 +85,11 @@ pub(crate) fn parent_of<'a>(root: impl AsFd, path: &'a Path) -> Result<(OwnedFd,
     let name = path.file_name().ok_or_else(broken)?;
     let above = path.parent().unwrap_or(Path::new("/"));
     let flags = OFlags::PATH | OFlags::DIRECTORY;
-    let parent = match lookup(&root, above, flags) {
+    let parent = match lookup(root, above, flags) {
         Err(Errno::NOENT) => {
-            let (grandparent, child) = parent_of(&root, above)?;
+            let (grandparent, child) = parent_of(root, above)?;
             make_directory(&grandparent, child, path)?;
-            lookup(&root, above, flags)
+            lookup(root, above, flags)
         }
         other => other,
     };
@@ -111,11 +111,11 @@ mod tests {
         symlink(outside.path(), jail.path().join("etc")).expect("a link");
         let root = std::fs::File::open(jail.path()).expect("open");
         // The link's target does not exist inside, and it is not made either: a dangling link is an error.
-        assert!(find_or_make(&root, Path::new("/etc/hosts"), Kind::File).is_err());
+        assert!(find_or_make(root.as_fd(), Path::new("/etc/hosts"), Kind::File).is_err());
         assert_eq!(std::fs::read_dir(outside.path()).expect("read").count(), 0);
         symlink("../../../../srv", jail.path().join("var")).expect("a link");
         std::fs::create_dir(jail.path().join("srv")).expect("a directory");
-        find_or_make(&root, Path::new("/var/x"), Kind::Directory).expect("made inside");
+        find_or_make(root.as_fd(), Path::new("/var/x"), Kind::Directory).expect("made inside");
         assert!(jail.path().join("srv/x").is_dir());
     }
 
@@ -123,7 +123,7 @@ mod tests {
     fn paths_with_dots_are_refused() {
         let jail = tempfile::tempdir().expect("a directory");
         let root = std::fs::File::open(jail.path()).expect("open");
-        assert!(find_or_make(&root, Path::new("/new/../../x"), Kind::File).is_err());
-        assert!(find_or_make(&root, Path::new("relative"), Kind::File).is_err());
+        assert!(find_or_make(root.as_fd(), Path::new("/new/../../x"), Kind::File).is_err());
+        assert!(find_or_make(root.as_fd(), Path::new("relative"), Kind::File).is_err());
     }
 }

@@ -76,7 +76,22 @@ fn rlimits(named: &BTreeMap<String, (u64, u64)>) -> Result<Vec<(Resource, Rlimit
 /// Applies limits and oom_score_adj to the calling process, with the caller's rights.
 pub(crate) fn limit_resources(bounds: &Bounds) -> Result<()> {
     for (resource, limit) in &bounds.rlimits {
-        rustix::process::setrlimit(*resource, *limit).or_fault(|| {
+        let set = match rustix::process::setrlimit(*resource, *limit) {
+            // Without CAP_SYS_RESOURCE (a host that is a container itself) our own limits bound those inside.
+            Err(rustix::io::Errno::PERM) => {
+                let own = rustix::process::getrlimit(*resource).maximum.unwrap_or(u64::MAX);
+                let within = |value: Option<u64>| {
+                    Some(value.unwrap_or(u64::MAX).min(own)).filter(|value| *value != u64::MAX)
+                };
+                let limit = Rlimit {
+                    current: within(limit.current),
+                    maximum: within(limit.maximum),
+                };
+                rustix::process::setrlimit(*resource, limit)
+            }
+            other => other,
+        };
+        set.or_fault(|| {
             Fault::new(codes::RLIMIT_REFUSED).arg("name", format!("{resource:?}").to_lowercase())
         })?;
     }

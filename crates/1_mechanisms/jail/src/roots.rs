@@ -18,8 +18,22 @@ use crate::recipe::{IdRange, Root};
 /// Longest value of one mount option that older kernels take, in bytes.
 const OPTION_LIMIT: usize = 255;
 
-/// Mounts the root on top of `/` of this mount namespace and returns a descriptor of its directory. The process's own
-/// root stays what it was.
+/// Where in the host's tree the root is attached while it is put together: on its own directory. (Not on `/`: the old
+/// root could not be left then.)
+pub(crate) fn bench(root: &Root) -> &Path {
+    let path = match root {
+        Root::Tree { path, .. } => path,
+        Root::Overlay { upper, .. } => upper,
+    };
+    if path != Path::new("/") {
+        return path;
+    }
+    let spare = ["/mnt", "/srv", "/opt", "/media", "/tmp"].map(Path::new);
+    spare.into_iter().find(|path| path.is_dir()).unwrap_or(path)
+}
+
+/// Mounts the root on its [`bench`] in this mount namespace and returns a descriptor of its directory. The process's
+/// own root stays what it was.
 pub(crate) fn assemble(root: &Root, ids: Option<IdRange>, user: Option<BorrowedFd<'_>>) -> Result<OwnedFd> {
     let (path, mount) = match root {
         Root::Tree { path, idmap, .. } => {
@@ -31,9 +45,9 @@ pub(crate) fn assemble(root: &Root, ids: Option<IdRange>, user: Option<BorrowedF
         }
         Root::Overlay { layers, upper, work } => {
             let fault = || Fault::new(codes::ROOT_FAILED).arg("path", upper.display());
-            let mount = match overlay(layers, upper, work, user, false) {
+            let mount = match overlay(layers, upper, work, user, None) {
                 // Before Linux 6.15 layers must be attached somewhere.
-                Err(Errno::INVAL) => overlay(layers, upper, work, user, true),
+                Err(Errno::INVAL) => overlay(layers, upper, work, user, Some(upper)),
                 other => other,
             }
             .or_fault(fault)?;
@@ -57,13 +71,13 @@ pub(crate) fn assemble(root: &Root, ids: Option<IdRange>, user: Option<BorrowedF
                 .arg("owner", owner));
         }
     }
-    attach_on_top(&mount).or_fault(fault)?;
+    attach_at(&mount, bench(root)).or_fault(fault)?;
     Ok(mount)
 }
 
-/// Puts a detached mount on top of `/`, where only its descriptor leads to it.
-pub(crate) fn attach_on_top(mount: impl AsFd) -> rustix::io::Result<()> {
-    move_mount(mount, c"", CWD, c"/", MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH)
+/// Puts a detached mount on top of whatever is mounted at a path of the host.
+pub(crate) fn attach_at(mount: impl AsFd, path: &Path) -> rustix::io::Result<()> {
+    move_mount(mount, c"", CWD, path, MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH)
 }
 
 /// A detached copy of the mount (or part of it) at `path` on the host, private, perhaps id-mapped.
@@ -94,19 +108,19 @@ fn overlay(
     upper: &Path,
     work: &Path,
     user: Option<BorrowedFd<'_>>,
-    attached: bool,
+    bench: Option<&Path>,
 ) -> rustix::io::Result<OwnedFd> {
+    let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
+    let work = openat(CWD, work, flags, Mode::empty())?;
+    let upper = openat(CWD, upper, flags, Mode::empty())?;
     let mut lowers = Vec::with_capacity(layers.len());
     for layer in layers {
         let lower = clone_tree(layer, false, user, attr::READ_ONLY)?;
-        if attached {
-            attach_on_top(&lower)?;
+        if let Some(bench) = bench {
+            attach_at(&lower, bench)?;
         }
         lowers.push(lower);
     }
-    let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
-    let upper = openat(CWD, upper, flags, Mode::empty())?;
-    let work = openat(CWD, work, flags, Mode::empty())?;
     let name = |fd: &OwnedFd| format!("/proc/self/fd/{}", fd.as_raw_fd());
     let names: Vec<String> = lowers.iter().map(name).collect();
     let context = fsopen(c"overlay", FsOpenFlags::FSOPEN_CLOEXEC)?;
