@@ -7,3 +7,4 @@ pub mod mounting;
 pub mod netlink;
 pub mod process;
 pub mod seccomp;
+pub mod signal;

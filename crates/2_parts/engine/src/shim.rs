@@ -6,7 +6,7 @@ use std::os::fd::OwnedFd;
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
+use std::process::Stdio;
 use std::time::{Duration, Instant};
 
 use fault::{Code, Fault, OrFault, Result};
@@ -398,7 +398,8 @@ pub fn spawn(shim_exe: &Path, plan: &Plan) -> Result<Shim> {
         .mode(0o640)
         .open(plan.run_dir.join("shim.log"))
         .or_fault(failed)?;
-    let mut child = Command::new(shim_exe)
+    let mut child = jail::launch::Executable::open(shim_exe)?
+        .command()
         .arg("serve")
         .arg(&plan.run_dir)
         .env_clear()

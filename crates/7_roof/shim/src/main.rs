@@ -1,4 +1,5 @@
-//! The small executable: with `run`, executes one recipe and ends with its process; else owns a running container.
+//! The small executable: with `run`, executes one recipe and ends with its process; with `serve`, owns a running
+//! container.
 
 use std::process::ExitCode;
 
@@ -6,6 +7,9 @@ fn main() -> ExitCode {
     let mut args = std::env::args_os().skip(1).peekable();
     if args.peek().is_some_and(|word| word == "run") {
         return run(args.nth(1));
+    }
+    if args.peek().is_some_and(|word| word == "serve") {
+        return engine_container::shim_main(args.skip(1));
     }
     eprintln!("posada-shim: this program is started by posada");
     ExitCode::from(2)
