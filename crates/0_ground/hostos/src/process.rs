@@ -121,10 +121,12 @@ pub fn block_signal(signal: i32) -> io::Result<()> {
     }
 }
 
-/// Blocks no signal any more.
+/// Blocks no signal any more, and lets SIGPIPE end the process again (Rust's runtime has it ignored, which exec would
+/// hand on).
 pub fn unblock_signals() {
-    // SAFETY: the set is initialised by sigemptyset before it is read.
+    // SAFETY: the set is initialised by sigemptyset before it is read; no handler is set.
     unsafe {
+        libc::signal(libc::SIGPIPE, libc::SIG_DFL);
         let mut set = std::mem::zeroed::<libc::sigset_t>();
         libc::sigemptyset(&raw mut set);
         libc::sigprocmask(libc::SIG_SETMASK, &raw const set, std::ptr::null_mut());
