@@ -30,15 +30,23 @@ const FORWARDED: [i32; 7] = [
 ];
 
 /// Reads a recipe as JSON from a descriptor, executes it with the caller's own standard streams, forwards signals
-/// and returns its exit status (128 + signal when killed by one; [`NOT_STARTED`] when it could not be started, with
-/// the fault as JSON on standard error). The program dies with this process. Forks.
+/// and returns its exit status (128 + signal when killed by one; [`NOT_STARTED`] when it could not be started). Then
+/// the fault goes as JSON to standard error or, with `report`, into the descriptor in place of the recipe. The program
+/// dies with this process. Forks.
 #[must_use]
-pub fn run_recipe_from_fd(fd: OwnedFd) -> ExitCode {
+pub fn run_recipe_from_fd(fd: OwnedFd, report: bool) -> ExitCode {
+    let memory = report.then(|| fd.try_clone()).and_then(std::result::Result::ok);
     match run(fd) {
         Ok(code) => ExitCode::from(code),
         Err(fault) => {
             let text = serde_json::to_string(&fault).unwrap_or_else(|_| fault.code().to_owned());
-            eprintln!("{text}");
+            match memory {
+                Some(memory) => {
+                    let _ = rustix::fs::ftruncate(&memory, 0);
+                    let _ = rustix::io::pwrite(&memory, text.as_bytes(), 0);
+                }
+                None => eprintln!("{text}"),
+            }
             ExitCode::from(NOT_STARTED)
         }
     }

@@ -187,34 +187,29 @@ pub fn jail(context: &Context, matches: &ArgMatches) -> Result<u8> {
     }
     let here = std::env::current_dir().or_fault(|| Fault::new(codes::FILE).arg("path", "."))?;
     let wish = Wish {
-        dir: path,
         argv: matches
             .get_many::<String>("command")
             .into_iter()
             .flatten()
             .cloned()
             .collect(),
-        host_env: std::env::vars().collect(),
+        host_env: jail::tree::fitting_env(&path, &unicode_env()),
+        dir: path,
         env: environment(matches)?,
         share: list(matches, "share"),
         mounts: mounts(matches, &here)?,
         resolv_conf: std::fs::read_to_string("/etc/resolv.conf").ok(),
         user: matches.get_one::<String>("user").cloned(),
-        terminal: std::io::IsTerminal::is_terminal(&std::io::stdin()),
+        ..Wish::default()
     };
     let recipe = jail::tree::recipe_for_tree(&wish)?;
     let shim = beside("posada-shim")?;
-    let mut command = jail::launch::command(&shim, &recipe)?;
+    let mut launch = jail::launch::Launch::new(&shim, &recipe)?;
     // Ctrl-C is for the program inside; we wait for it to end.
     for signal in [signal_hook::consts::SIGINT, signal_hook::consts::SIGQUIT] {
         let _ = signal_hook::flag::register(signal, Arc::new(AtomicBool::new(false)));
     }
-    let program = || {
-        Fault::new(codes::PROGRAM)
-            .arg("program", shim.display())
-            .arg("package", "posada")
-    };
-    let status = command.status().or_fault(program)?;
+    let status = launch.status()?;
     let _ = context;
     Ok(exit_of(status))
 }
@@ -226,6 +221,14 @@ fn environment(matches: &ArgMatches) -> Result<BTreeMap<String, String>> {
         .flatten()
         .map(|text| parse::pair(text))
         .collect()
+}
+
+/// Our own environment, as far as it is text.
+fn unicode_env() -> BTreeMap<String, String> {
+    let text = |(name, value): (std::ffi::OsString, std::ffi::OsString)| {
+        Some((name.into_string().ok()?, value.into_string().ok()?))
+    };
+    std::env::vars_os().filter_map(text).collect()
 }
 
 /// Mounts with absolute host paths.
