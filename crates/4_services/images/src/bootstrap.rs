@@ -1,24 +1,33 @@
 //! `posada bootstrap`: a signed Debian from the archive into a directory or a tar file.
 
-use std::path::PathBuf;
+use std::fs;
+use std::path::{Path, PathBuf};
 
+use archive::job::Request;
 use fault::{Fault, Result};
 use jail::recipe::IdRange;
-use model::{ImageRef, Watcher};
+use model::{ImageRef, Progress, Watcher};
+use rustix::fs::FlockOperation;
 use serde::{Deserialize, Serialize};
 
 use crate::codes;
+use crate::fetch::Patience;
+use crate::make::{Plan, make};
+use crate::releases::codename;
+use crate::suites::Wish;
+use crate::tree::{At, sweep};
+use crate::worker::{Reach, Worker};
 
 /// How much of a release a tree gets.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Variant {
-    /// Essential packages and apt, with what they depend on.
+    /// Packages of priority required, the Essential ones and apt, with what they depend on.
     #[default]
     Minbase,
     /// With the packages of priority important.
     Standard,
-    /// With build-essential.
+    /// Minbase with build-essential.
     Buildd,
 }
 
@@ -51,6 +60,11 @@ pub struct BootstrapRequest {
     pub shim_exe: PathBuf,
     /// Host ids for the namespaces in which archives are unpacked and packages configured.
     pub ids: IdRange,
+    /// How long servers are waited for.
+    pub patience: Patience,
+    /// Seconds since 1970 that signatures and Release files are judged by; absent: the host's clock, and apt's
+    /// settings on whether validity and date are checked.
+    pub now: Option<i64>,
 }
 
 /// What a bootstrap has made.
@@ -60,9 +74,10 @@ pub struct Summary {
     pub packages: Vec<(String, String)>,
     /// Bytes fetched; 0 when all came from the cache.
     pub fetched: u64,
-    /// Bytes of the files of the tree.
+    /// Bytes that the files of the tree take.
     pub size: u64,
-    /// What a user should know although it is no error, as message ids of `images.ftl`.
+    /// What a user should know although it is no error: a message id and a name, as `no-suite trixie-security` or
+    /// `offline bookworm`.
     pub notes: Vec<String>,
 }
 
@@ -71,6 +86,129 @@ pub struct Summary {
 /// # Errors
 /// Codes `ARC…` for what is wrong with the archive, `IMG…` for the target, [`model::CANCELLED`].
 pub fn bootstrap(request: &BootstrapRequest, watcher: &dyn Watcher) -> Result<Summary> {
-    let _ = watcher;
-    Err(Fault::new(codes::RELEASE_UNKNOWN).arg("image", &request.image))
+    let plan = Plan {
+        codename: codename(&request.image)?,
+        arch: architecture(request.arch.as_deref())?,
+        variant: request.variant,
+        include: request.include.clone(),
+        exclude: request.exclude.clone(),
+        wish: Wish {
+            mirror: request.mirror.clone(),
+            keyring: request.keyring.clone(),
+            components: request.components.clone(),
+        },
+        cache_dir: &request.cache_dir,
+        worker_exe: &request.worker_exe,
+        shim_exe: &request.shim_exe,
+        ids: request.ids,
+        patience: request.patience,
+        now: request.now,
+    };
+    if !rustix::process::geteuid().is_root() {
+        return Err(Fault::new(codes::NOT_ROOT));
+    }
+    let target = &request.target;
+    let is_file = is_archive_name(target);
+    let free = match fs::read_dir(target) {
+        Ok(mut entries) => !is_file && entries.next().is_none(),
+        Err(error) => error.kind() == std::io::ErrorKind::NotFound,
+    };
+    if !free {
+        return Err(Fault::new(codes::TARGET_EXISTS).arg("path", target.display()));
+    }
+    let partial = Partial::new(target)?;
+    let summary = make(&partial.path, &plan, watcher)?;
+    if is_file {
+        watcher.progress(Progress {
+            step: "step-pack".to_owned(),
+            ..Progress::default()
+        });
+        pack(&partial.path, target, request, watcher)?;
+    } else {
+        partial.keep(target)?;
+    }
+    Ok(summary)
+}
+
+/// Whether a target is a file rather than a directory, by its name.
+fn is_archive_name(path: &Path) -> bool {
+    let name = path.file_name().unwrap_or_default().to_string_lossy();
+    [".tar", ".tar.gz", ".tgz", ".tar.zst", ".tzst"].iter().any(|ending| name.ends_with(ending))
+}
+
+fn pack(tree: &Path, target: &Path, request: &BootstrapRequest, watcher: &dyn Watcher) -> Result<()> {
+    let scratch = Partial::new(&target.with_file_name(format!(
+        ".{}",
+        target.file_name().unwrap_or_default().to_string_lossy()
+    )))?;
+    let file = scratch.path.join(target.file_name().unwrap_or_default());
+    let reach = Reach {
+        tree: Some(tree.to_owned()),
+        read: Vec::new(),
+        write: vec![scratch.path.clone()],
+    };
+    let mut worker = Worker::start(&request.worker_exe, &reach)?;
+    worker.ask(&Request::Pack { to: file.clone() }, watcher)?;
+    fs::rename(&file, target).at(target)
+}
+
+/// The architecture asked for, if its programs can run here; the host's own when absent.
+pub(crate) fn architecture(wanted: Option<&str>) -> Result<String> {
+    let (own, others): (&str, &[&str]) = match std::env::consts::ARCH {
+        "x86_64" => ("amd64", &["i386"]),
+        "x86" => ("i386", &[]),
+        "aarch64" => ("arm64", &["armhf"]),
+        "powerpc64" => ("ppc64el", &[]),
+        "riscv64" => ("riscv64", &[]),
+        "s390x" => ("s390x", &[]),
+        other => (other, &[]),
+    };
+    let wanted = wanted.unwrap_or(own);
+    if wanted == own || others.contains(&wanted) {
+        return Ok(wanted.to_owned());
+    }
+    Err(Fault::new(codes::ARCHITECTURE).arg("arch", wanted).arg("host", own))
+}
+
+/// The directory `TARGET.partial` in which a tree grows: locked, removed when it does not become the target.
+struct Partial {
+    path: PathBuf,
+    _lock: fs::File,
+}
+
+impl Partial {
+    fn new(target: &Path) -> Result<Self> {
+        let mut path = target.as_os_str().to_owned();
+        path.push(".partial");
+        let path = PathBuf::from(path);
+        // What a killed run has left.
+        if path.exists() {
+            sweep(&path);
+        }
+        if let Some(parent) = path.parent() {
+            fs::create_dir_all(parent).at(parent)?;
+        }
+        fs::create_dir(&path).map_err(|error| match error.kind() {
+            std::io::ErrorKind::AlreadyExists => {
+                Fault::new(codes::TARGET_EXISTS).arg("path", path.display()).because_of("another run is at work")
+            }
+            _ => crate::tree::io_fault(&path, &error),
+        })?;
+        let lock = fs::File::open(&path).at(&path)?;
+        rustix::fs::flock(&lock, FlockOperation::NonBlockingLockExclusive)
+            .map_err(std::io::Error::from)
+            .at(&path)?;
+        Ok(Partial { path, _lock: lock })
+    }
+
+    fn keep(self, target: &Path) -> Result<()> {
+        // An empty directory may stand there; renaming onto it replaces it.
+        fs::rename(&self.path, target).at(target)
+    }
+}
+
+impl Drop for Partial {
+    fn drop(&mut self) {
+        let _ = fs::remove_dir_all(&self.path);
+    }
 }

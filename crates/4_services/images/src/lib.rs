@@ -1,9 +1,18 @@
 //! Images: made from signed archives, files and directories, kept by their digest; and `posada bootstrap`.
 
 mod bootstrap;
+mod configure;
+mod fetch;
+mod host;
+mod make;
+mod releases;
 mod store;
+mod suites;
+mod tree;
+mod worker;
 
 pub use bootstrap::{BootstrapRequest, Summary, Variant, bootstrap};
+pub use fetch::Patience;
 pub use store::{Images, Settings, StoredImage};
 
 /// Codes of the faults that this room raises; sentences and hints stand in `words/{en,es}/images.ftl`.
@@ -16,6 +25,32 @@ pub mod codes {
     pub const RELEASE_UNKNOWN: Code = Code("IMG003");
     /// The target of a bootstrap is there already.
     pub const TARGET_EXISTS: Code = Code("IMG004");
-    /// A file or directory of an image cannot be read or written.
+    /// A file or directory of an image or of the cache cannot be read or written.
     pub const IO: Code = Code("IMG005");
+    /// A server cannot be reached, or the connection broke.
+    pub const NETWORK: Code = Code("IMG006");
+    /// A server keeps silent.
+    pub const STALLED: Code = Code("IMG007");
+    /// A server refuses a file.
+    pub const HTTP: Code = Code("IMG008");
+    /// A proxy wants a login.
+    pub const PROXY_LOGIN: Code = Code("IMG009");
+    /// The worker cannot be started.
+    pub const WORKER: Code = Code("IMG010");
+    /// The worker ended before its work was done.
+    pub const WORKER_ENDED: Code = Code("IMG011");
+    /// The packages cannot be configured.
+    pub const CONFIGURE: Code = Code("IMG012");
+    /// Packages of this architecture cannot run here.
+    pub const ARCHITECTURE: Code = Code("IMG013");
+    /// The disk is full.
+    pub const DISK_FULL: Code = Code("IMG014");
+    /// The work needs root.
+    pub const NOT_ROOT: Code = Code("IMG015");
+    /// Two packages have the same file, and neither may replace it.
+    pub const OVERLAP: Code = Code("IMG016");
+    /// The file or directory that an image shall be made of is not there.
+    pub const NO_SUCH_FILE: Code = Code("IMG017");
+    /// The file or directory holds no root tree.
+    pub const NO_ROOT_TREE: Code = Code("IMG018");
 }

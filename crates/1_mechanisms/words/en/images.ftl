@@ -1,0 +1,49 @@
+# Images and their making.
+IMG002 = there is no image { $image }
+    .hint = posada image ls; or name a release (debian/12), a file (file:rootfs.tar.zst) or a directory (./tree)
+IMG003 = the release { $image } is not known
+    .hint = debian/12 (bookworm), debian/13 (trixie) and debian/11 (bullseye) are
+IMG004 = { $path } is there already
+    .hint = choose another name, or remove it first
+IMG005 = { $path } cannot be read or written
+    .hint = ls -ld { $path } shows its owner and mode
+IMG006 = { $url } cannot be reached
+    .hint = posada doctor checks the network and proxies; --mirror URL takes another server; what has arrived is kept
+IMG007 = { $url } keeps silent
+    .hint = give the command again: it goes on where it stopped; --mirror URL takes another server
+IMG008 = { $url } is refused with status { $status }
+    .hint = check the address; --mirror URL takes another server
+IMG009 = the proxy on the way to { $url } wants a login
+    .hint = write it into the proxy's address: http_proxy=http://USER:PASSWORD@PROXY:PORT
+IMG010 = the worker { $program } cannot be started
+    .hint = it is installed beside the program posada: install both together
+IMG011 = the worker ended before its work was done
+    .hint = give the command again; if it happens again, please report it with the output of posada doctor
+IMG012 = the packages cannot be configured
+    .hint = the last lines above are dpkg's; leave out a package that fails with --exclude
+IMG013 = programs for { $arch } do not run on this host ({ $host })
+    .hint = leave --arch away
+IMG014 = the disk is full: { $path } cannot be written
+    .hint = df -h; posada image prune makes room
+IMG015 = this needs root
+    .hint = put sudo before the command
+IMG016 = the packages { $one } and { $other } both have { $path }
+    .hint = leave one out with --exclude
+IMG017 = there is no { $path }
+    .hint = give the path of a tar archive or of a directory
+IMG018 = { $path } holds no root tree: it has neither /usr nor /bin
+    .hint = the archive must hold the tree itself, not a directory around it: tar -C TREE -cf rootfs.tar .
+
+step-verify = checking signatures
+step-indexes = fetching package lists
+step-resolve = choosing packages
+step-fetch = fetching packages
+step-unpack = unpacking
+step-configure = configuring
+step-pack = packing
+step-import = importing
+step-digest = computing the digest
+step-wait = waiting for another run that makes the same image
+
+no-suite = the archive has no suite { $name }
+offline = the network is away: the last known state of { $name } was used

@@ -1,0 +1,49 @@
+# Imágenes y cómo se hacen.
+IMG002 = no hay ninguna imagen { $image }
+    .hint = posada image ls; o nombra una versión (debian/12), un fichero (file:rootfs.tar.zst) o un directorio (./arbol)
+IMG003 = no se conoce la versión { $image }
+    .hint = se conocen debian/12 (bookworm), debian/13 (trixie) y debian/11 (bullseye)
+IMG004 = { $path } ya existe
+    .hint = elige otro nombre, o bórralo antes
+IMG005 = no se puede leer o escribir { $path }
+    .hint = ls -ld { $path } muestra su dueño y sus permisos
+IMG006 = no se llega a { $url }
+    .hint = posada doctor comprueba la red y los proxys; --mirror URL usa otro servidor; lo ya descargado se conserva
+IMG007 = { $url } no contesta
+    .hint = repite la orden: sigue donde se quedó; --mirror URL usa otro servidor
+IMG008 = { $url } se deniega con el estado { $status }
+    .hint = revisa la dirección; --mirror URL usa otro servidor
+IMG009 = el proxy en el camino a { $url } pide identificarse
+    .hint = escríbelo en la dirección del proxy: http_proxy=http://USUARIO:CLAVE@PROXY:PUERTO
+IMG010 = no se puede arrancar el ayudante { $program }
+    .hint = se instala junto al programa posada: instala los dos a la vez
+IMG011 = el ayudante acabó antes que su trabajo
+    .hint = repite la orden; si vuelve a pasar, avísanos con la salida de posada doctor
+IMG012 = no se pueden configurar los paquetes
+    .hint = las últimas líneas son de dpkg; deja fuera el paquete que falla con --exclude
+IMG013 = los programas para { $arch } no funcionan en esta máquina ({ $host })
+    .hint = quita --arch
+IMG014 = el disco está lleno: no se puede escribir { $path }
+    .hint = df -h; posada image prune hace sitio
+IMG015 = para esto hace falta ser root
+    .hint = pon sudo delante de la orden
+IMG016 = los paquetes { $one } y { $other } tienen ambos { $path }
+    .hint = deja uno fuera con --exclude
+IMG017 = no existe { $path }
+    .hint = da la ruta de un archivo tar o de un directorio
+IMG018 = { $path } no contiene un árbol raíz: no tiene /usr ni /bin
+    .hint = el archivo debe contener el árbol mismo, no un directorio alrededor: tar -C ARBOL -cf rootfs.tar .
+
+step-verify = comprobando firmas
+step-indexes = descargando listas de paquetes
+step-resolve = eligiendo paquetes
+step-fetch = descargando paquetes
+step-unpack = desempaquetando
+step-configure = configurando
+step-pack = empaquetando
+step-import = importando
+step-digest = calculando el resumen
+step-wait = esperando a otra ejecución que hace la misma imagen
+
+no-suite = el archivo no tiene la rama { $name }
+offline = no hay red: se usó el último estado conocido de { $name }
