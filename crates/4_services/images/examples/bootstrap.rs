@@ -25,7 +25,9 @@ fn main() -> std::process::ExitCode {
     let beside = std::env::current_exe().unwrap();
     let bin = beside.parent().unwrap().parent().unwrap();
     let list = |name: &str| -> Vec<String> {
-        std::env::var(name).map(|v| v.split(',').map(str::to_owned).collect()).unwrap_or_default()
+        std::env::var(name)
+            .map(|v| v.split(',').map(str::to_owned).collect())
+            .unwrap_or_default()
     };
     let request = images::BootstrapRequest {
         image: args[1].parse().unwrap(),
@@ -44,7 +46,10 @@ fn main() -> std::process::ExitCode {
         cache_dir: args.get(3).map_or_else(|| "/tmp/posada-cache".into(), Into::into),
         worker_exe: bin.join("posada-worker"),
         shim_exe: bin.join("posada-shim"),
-        ids: jail::recipe::IdRange { base: 1_000_000_000, count: 65_536 },
+        ids: jail::recipe::IdRange {
+            base: 1_000_000_000,
+            count: 65_536,
+        },
         patience: images::Patience::default(),
         now: None,
     };

@@ -133,7 +133,9 @@ pub fn bootstrap(request: &BootstrapRequest, watcher: &dyn Watcher) -> Result<Su
 /// Whether a target is a file rather than a directory, by its name.
 fn is_archive_name(path: &Path) -> bool {
     let name = path.file_name().unwrap_or_default().to_string_lossy();
-    [".tar", ".tar.gz", ".tgz", ".tar.zst", ".tzst"].iter().any(|ending| name.ends_with(ending))
+    [".tar", ".tar.gz", ".tgz", ".tar.zst", ".tzst"]
+        .iter()
+        .any(|ending| name.ends_with(ending))
 }
 
 fn pack(tree: &Path, target: &Path, request: &BootstrapRequest, watcher: &dyn Watcher) -> Result<()> {
@@ -167,7 +169,9 @@ pub(crate) fn architecture(wanted: Option<&str>) -> Result<String> {
     if wanted == own || others.contains(&wanted) {
         return Ok(wanted.to_owned());
     }
-    Err(Fault::new(codes::ARCHITECTURE).arg("arch", wanted).arg("host", own))
+    Err(Fault::new(codes::ARCHITECTURE)
+        .arg("arch", wanted)
+        .arg("host", own))
 }
 
 /// The directory `TARGET.partial` in which a tree grows: locked, removed when it does not become the target.
@@ -189,9 +193,9 @@ impl Partial {
             fs::create_dir_all(parent).at(parent)?;
         }
         fs::create_dir(&path).map_err(|error| match error.kind() {
-            std::io::ErrorKind::AlreadyExists => {
-                Fault::new(codes::TARGET_EXISTS).arg("path", path.display()).because_of("another run is at work")
-            }
+            std::io::ErrorKind::AlreadyExists => Fault::new(codes::TARGET_EXISTS)
+                .arg("path", path.display())
+                .because_of("another run is at work"),
             _ => crate::tree::io_fault(&path, &error),
         })?;
         let lock = fs::File::open(&path).at(&path)?;

@@ -29,7 +29,8 @@ pub(crate) struct Configure<'a> {
 /// the users and base-files the files that all other scripts take for granted.
 fn script(order: &[&Unpacked]) -> String {
     let mut out = String::from("set -e\ncd /\numask 022\n");
-    let (first, others): (Vec<&Unpacked>, Vec<&Unpacked>) = order.iter().partition(|u| u.name == "base-passwd");
+    let (first, others): (Vec<&Unpacked>, Vec<&Unpacked>) =
+        order.iter().partition(|u| u.name == "base-passwd");
     for package in first.iter().chain(&others).filter(|u| u.preinst) {
         out.push_str(&format!(
             "DPKG_MAINTSCRIPT_PACKAGE={} DPKG_MAINTSCRIPT_ARCH={} DPKG_MAINTSCRIPT_NAME=preinst \
@@ -40,7 +41,9 @@ fn script(order: &[&Unpacked]) -> String {
     }
     for name in ["base-passwd", "base-files"] {
         if order.iter().any(|u| u.name == name) {
-            out.push_str(&format!("dpkg --force-unsafe-io --force-depends --configure {name}\n"));
+            out.push_str(&format!(
+                "dpkg --force-unsafe-io --force-depends --configure {name}\n"
+            ));
         }
     }
     out.push_str("exec dpkg --force-unsafe-io --configure -a\n");
@@ -64,7 +67,10 @@ pub(crate) fn configure(what: &Configure<'_>, watcher: &dyn Watcher) -> Result<(
     let (tell, told) = std::sync::mpsc::channel();
     std::thread::spawn(move || {
         use std::io::BufRead;
-        for line in std::io::BufReader::new(reader).split(b'\n').map_while(std::io::Result::ok) {
+        for line in std::io::BufReader::new(reader)
+            .split(b'\n')
+            .map_while(std::io::Result::ok)
+        {
             if tell.send(String::from_utf8_lossy(&line).into_owned()).is_err() {
                 return;
             }

@@ -126,7 +126,11 @@ impl Fetcher {
         step: &str,
         done: &mut dyn FnMut(usize) -> Result<()>,
     ) -> Result<()> {
-        let total: u64 = downloads.iter().filter_map(|d| d.hash.as_ref()).map(|h| h.size).sum();
+        let total: u64 = downloads
+            .iter()
+            .filter_map(|d| d.hash.as_ref())
+            .map(|h| h.size)
+            .sum();
         let arrived = Arc::new(AtomicU64::new(0));
         let (tell, told) = mpsc::channel();
         let tasks: Vec<_> = downloads
@@ -255,7 +259,10 @@ impl Shared {
         arrived: &AtomicU64,
         partial: &mut Partial,
     ) -> Result<(), Broken> {
-        let complete = download.hash.as_ref().is_some_and(|hash| partial.length == hash.size);
+        let complete = download
+            .hash
+            .as_ref()
+            .is_some_and(|hash| partial.length == hash.size);
         if !complete {
             let mut response = self.ask(url, partial.length).await?;
             if partial.length > 0 && response.status() != StatusCode::PARTIAL_CONTENT {
@@ -283,7 +290,9 @@ impl Shared {
             }
             if hex(&partial.hasher.clone().finalize()) != hash.sha256 {
                 partial.restart().await.map_err(Broken::Final)?;
-                return Err(Broken::Retry(mismatch(download, url).because_of("its SHA-256 differs")));
+                return Err(Broken::Retry(
+                    mismatch(download, url).because_of("its SHA-256 differs"),
+                ));
             }
         }
         partial.keep(&download.to).await.map_err(Broken::Final)
@@ -311,10 +320,12 @@ impl Shared {
         match status {
             _ if status.is_success() => Ok(response),
             StatusCode::NOT_FOUND | StatusCode::GONE => Err(Broken::NotFound(refused())),
-            StatusCode::PROXY_AUTHENTICATION_REQUIRED => {
-                Err(Broken::Final(Fault::new(codes::PROXY_LOGIN).arg("url", shown(url))))
+            StatusCode::PROXY_AUTHENTICATION_REQUIRED => Err(Broken::Final(
+                Fault::new(codes::PROXY_LOGIN).arg("url", shown(url)),
+            )),
+            _ if status.is_server_error() || status == StatusCode::TOO_MANY_REQUESTS => {
+                Err(Broken::Retry(refused()))
             }
-            _ if status.is_server_error() || status == StatusCode::TOO_MANY_REQUESTS => Err(Broken::Retry(refused())),
             _ => Err(Broken::Final(refused())),
         }
     }
@@ -322,7 +333,10 @@ impl Shared {
 
 impl Login {
     fn is_for(&self, url: &Url) -> bool {
-        let machine = self.machine.split_once("://").map_or(self.machine.as_str(), |(_, rest)| rest);
+        let machine = self
+            .machine
+            .split_once("://")
+            .map_or(self.machine.as_str(), |(_, rest)| rest);
         let (authority, path) = machine.find('/').map_or((machine, ""), |at| machine.split_at(at));
         let host = url.host_str().unwrap_or_default();
         let with_port = url.port_or_known_default().map(|port| format!("{host}:{port}"));
@@ -343,7 +357,11 @@ fn mismatch(download: &Download, url: &str) -> Fault {
 
 /// What went wrong on the way, by kind.
 fn told(url: &str, error: &reqwest::Error) -> Fault {
-    let code = if error.is_timeout() { codes::STALLED } else { codes::NETWORK };
+    let code = if error.is_timeout() {
+        codes::STALLED
+    } else {
+        codes::NETWORK
+    };
     let mut fault = Fault::new(code).arg("url", shown(url));
     // The outermost error repeats the address, with its login.
     let mut source = std::error::Error::source(error);
@@ -351,7 +369,11 @@ fn told(url: &str, error: &reqwest::Error) -> Fault {
         fault = fault.because_of(cause.to_string());
         source = cause.source();
     }
-    if fault.causes().iter().any(|cause| cause.contains("proxy auth") || cause.contains("407")) {
+    if fault
+        .causes()
+        .iter()
+        .any(|cause| cause.contains("proxy auth") || cause.contains("407"))
+    {
         return Fault::new(codes::PROXY_LOGIN).arg("url", shown(url));
     }
     fault
@@ -397,7 +419,12 @@ impl Partial {
             }
             let mut hasher = Sha256::new();
             let length = hash_into(&mut file, &mut hasher).or_fault(fault)?;
-            return Ok(Partial { path, file: tokio::fs::File::from_std(file), hasher, length });
+            return Ok(Partial {
+                path,
+                file: tokio::fs::File::from_std(file),
+                hasher,
+                length,
+            });
         }
     }
 

@@ -46,7 +46,9 @@ impl Host {
         let mut files = vec![etc.join("sources.list")];
         files.extend(listing(&etc.join("sources.list.d")));
         for path in files {
-            let Ok(text) = std::fs::read_to_string(&path) else { continue };
+            let Ok(text) = std::fs::read_to_string(&path) else {
+                continue;
+            };
             match path.extension().and_then(|e| e.to_str()) {
                 Some("list") => host.sources.extend(parse_list(&text)),
                 Some("sources") => host.sources.extend(parse_deb822(&text)),
@@ -55,7 +57,10 @@ impl Host {
         }
         let mut logins = vec![etc.join("auth.conf")];
         logins.extend(listing(&etc.join("auth.conf.d")));
-        for text in logins.iter().filter_map(|path| std::fs::read_to_string(path).ok()) {
+        for text in logins
+            .iter()
+            .filter_map(|path| std::fs::read_to_string(path).ok())
+        {
             host.logins.extend(netrc(&text));
         }
         for name in ["http_proxy", "https_proxy", "no_proxy"] {
@@ -83,7 +88,13 @@ impl Host {
         let of = |name: String| self.settings.get(&name).filter(|v| !v.is_empty());
         let from_apt = of(format!("acquire::{scheme}::proxy::{host}"))
             .or_else(|| of(format!("acquire::{scheme}::proxy")))
-            .or_else(|| if scheme == "https" { of("acquire::http::proxy".to_owned()) } else { None });
+            .or_else(|| {
+                if scheme == "https" {
+                    of("acquire::http::proxy".to_owned())
+                } else {
+                    None
+                }
+            });
         let chosen = match from_apt {
             Some(value) if value.eq_ignore_ascii_case("DIRECT") => return None,
             Some(value) => value.clone(),
@@ -107,9 +118,15 @@ fn is_exempt(no_proxy: &str, host: &str) -> bool {
     no_proxy
         .split([',', ' '])
         .map(|entry| entry.trim().trim_start_matches("*.").trim_start_matches('.'))
-        .map(|entry| entry.rsplit_once(':').map_or(entry, |(name, port)| {
-            if port.bytes().all(|b| b.is_ascii_digit()) && !name.contains(':') { name } else { entry }
-        }))
+        .map(|entry| {
+            entry.rsplit_once(':').map_or(entry, |(name, port)| {
+                if port.bytes().all(|b| b.is_ascii_digit()) && !name.contains(':') {
+                    name
+                } else {
+                    entry
+                }
+            })
+        })
         .filter(|entry| !entry.is_empty())
         .any(|entry| {
             entry == "*"
@@ -156,14 +173,22 @@ fn listing(directory: &Path) -> Vec<PathBuf> {
 
 /// Entries `machine HOST login USER password PASSWORD`.
 fn netrc(text: &str) -> Vec<Login> {
-    let text: String = text.lines().filter(|l| !l.trim_start().starts_with('#')).flat_map(|l| [l, "\n"]).collect();
+    let text: String = text
+        .lines()
+        .filter(|l| !l.trim_start().starts_with('#'))
+        .flat_map(|l| [l, "\n"])
+        .collect();
     let mut found: Vec<Login> = Vec::new();
     let mut words = text.split_ascii_whitespace();
     while let Some(word) = words.next() {
         let Some(value) = words.next() else { break };
         let value = value.to_owned();
         match (word, found.last_mut()) {
-            ("machine", _) => found.push(Login { machine: value, user: String::new(), password: String::new() }),
+            ("machine", _) => found.push(Login {
+                machine: value,
+                user: String::new(),
+                password: String::new(),
+            }),
             ("login", Some(login)) => login.user = value,
             ("password", Some(login)) => login.password = value,
             _ => {}
@@ -179,7 +204,10 @@ mod tests {
     fn host(settings_dump: &str, environment: &[(&str, &str)]) -> Host {
         Host {
             settings: settings(settings_dump),
-            environment: environment.iter().map(|(k, v)| ((*k).to_owned(), (*v).to_owned())).collect(),
+            environment: environment
+                .iter()
+                .map(|(k, v)| ((*k).to_owned(), (*v).to_owned()))
+                .collect(),
             ..Host::default()
         }
     }
@@ -188,14 +216,26 @@ mod tests {
     fn apts_proxy_comes_before_that_of_the_environment() {
         let dump = "Acquire::http::Proxy \"http://a:3128\";\nAcquire::http::Proxy::local \"DIRECT\";\n";
         let host = host(dump, &[("http_proxy", "b:8080")]);
-        assert_eq!(host.proxy("http", "deb.debian.org").as_deref(), Some("http://a:3128"));
+        assert_eq!(
+            host.proxy("http", "deb.debian.org").as_deref(),
+            Some("http://a:3128")
+        );
         assert_eq!(host.proxy("http", "local"), None);
     }
 
     #[test]
     fn no_proxy_exempts_hosts_and_domains() {
-        let host = host("", &[("http_proxy", "b:8080"), ("no_proxy", "localhost,.example.org,10.0.0.1:80")]);
-        assert_eq!(host.proxy("http", "deb.debian.org").as_deref(), Some("http://b:8080"));
+        let host = host(
+            "",
+            &[
+                ("http_proxy", "b:8080"),
+                ("no_proxy", "localhost,.example.org,10.0.0.1:80"),
+            ],
+        );
+        assert_eq!(
+            host.proxy("http", "deb.debian.org").as_deref(),
+            Some("http://b:8080")
+        );
         for exempt in ["localhost", "a.example.org", "example.org", "10.0.0.1"] {
             assert_eq!(host.proxy("http", exempt), None, "{exempt}");
         }
@@ -208,7 +248,8 @@ mod tests {
         let host = host("Acquire::Check-Valid-Until \"false\";\n", &[]);
         assert!(!host.is_on("Acquire::Check-Valid-Until", true));
         assert!(host.is_on("Acquire::Check-Date", true));
-        let logins = netrc("# x\nmachine a.org/debian login me\n password secret\nmachine b login c password d");
+        let logins =
+            netrc("# x\nmachine a.org/debian login me\n password secret\nmachine b login c password d");
         assert_eq!(logins.len(), 2);
         assert_eq!(logins[0].password, "secret");
         assert!(!format!("{logins:?}").contains("secret"));

@@ -101,8 +101,19 @@ pub(crate) fn make(root: &Path, plan: &Plan<'_>, watcher: &dyn Watcher) -> Resul
     // Nobody but the jail touches the tree from here on.
     drop(worker);
     tree::write_status(root, &unpacked)?;
-    let order: Vec<&Unpacked> = packages.iter().filter_map(|p| unpacked.iter().find(|u| u.name == p.name)).collect();
-    configure::configure(&Configure { root, order: &order, shim_exe: plan.shim_exe, ids: plan.ids }, watcher)?;
+    let order: Vec<&Unpacked> = packages
+        .iter()
+        .filter_map(|p| unpacked.iter().find(|u| u.name == p.name))
+        .collect();
+    configure::configure(
+        &Configure {
+            root,
+            order: &order,
+            shim_exe: plan.shim_exe,
+            ids: plan.ids,
+        },
+        watcher,
+    )?;
     tree::finish(root, &tree_sources(&sources, &plan.codename))?;
     let mut names: Vec<(String, String)> = packages.into_iter().map(|p| (p.name, p.version)).collect();
     names.sort();
@@ -127,7 +138,8 @@ impl Maker<'_> {
                 }
             }
         }
-        Err(first_fault.unwrap_or_else(|| Fault::new(codes::RELEASE_UNKNOWN).arg("image", &self.plan.codename)))
+        Err(first_fault
+            .unwrap_or_else(|| Fault::new(codes::RELEASE_UNKNOWN).arg("image", &self.plan.codename)))
     }
 
     fn go(&mut self, way: &[Suite]) -> Result<Vec<Ready>> {
@@ -166,9 +178,9 @@ impl Maker<'_> {
                 moved.or_fault(|| Fault::new(codes::IO).arg("path", fresh.display()))?;
                 verified
             }
-            Err(fault) if is_not_found(&fault) => self.detached(suite, &base).map_err(|other| {
-                if is_not_found(&other) { fault } else { other }
-            }),
+            Err(fault) if is_not_found(&fault) => self
+                .detached(suite, &base)
+                .map_err(|other| if is_not_found(&other) { fault } else { other }),
             Err(fault) if (fault.is(codes::NETWORK) || fault.is(codes::STALLED)) && kept.exists() => {
                 self.notes.push(format!("offline {}", suite.name));
                 self.verify(&kept, None, suite)
@@ -216,13 +228,18 @@ impl Maker<'_> {
             clock: self.clock,
         };
         match self.worker.ask(&request, self.watcher)? {
-            Answer::Verified { by_hash, indexes, .. } => Ok(Ready { suite: suite.clone(), by_hash, indexes }),
+            Answer::Verified { by_hash, indexes, .. } => Ok(Ready {
+                suite: suite.clone(),
+                by_hash,
+                indexes,
+            }),
             _ => Err(unexpected()),
         }
     }
 
     fn fetch(&self, downloads: &[Download]) -> Result<()> {
-        self.fetcher.fetch(downloads, self.watcher, "step-indexes", &mut |_| Ok(()))
+        self.fetcher
+            .fetch(downloads, self.watcher, "step-indexes", &mut |_| Ok(()))
     }
 
     /// The plain form of every index, in the cache under its hash.
@@ -234,16 +251,26 @@ impl Maker<'_> {
                 let plain_hash = index.plain.as_ref().unwrap_or(&index.hash);
                 let plain = self.cache.lists.join(format!("{}.plain", plain_hash.sha256));
                 found.push((plain.clone(), origin));
-                if !index.plain.as_ref().map_or(plain.exists(), |hash| is_right(&plain, hash)) {
+                if !index
+                    .plain
+                    .as_ref()
+                    .map_or(plain.exists(), |hash| is_right(&plain, hash))
+                {
                     missing.push((ready, index, plain));
                 }
             }
         }
-        let downloads: Vec<Download> = missing.iter().map(|(ready, index, _)| self.index(ready, index)).collect();
+        let downloads: Vec<Download> = missing
+            .iter()
+            .map(|(ready, index, _)| self.index(ready, index))
+            .collect();
         self.fetch(&downloads)?;
         for ((_, index, plain), download) in missing.iter().zip(&downloads) {
             let to = self.cache.scratch.path().join("plain");
-            let request = Request::Decode { from: download.to.clone(), to: to.clone() };
+            let request = Request::Decode {
+                from: download.to.clone(),
+                to: to.clone(),
+            };
             self.worker.ask(&request, self.watcher)?;
             if let Some(hash) = &index.plain
                 && !is_right(&to, hash)
@@ -265,7 +292,10 @@ impl Maker<'_> {
         if ready.by_hash
             && let Some((directory, _)) = index.name.rsplit_once('/')
         {
-            urls.insert(0, format!("{base}/{directory}/by-hash/SHA256/{}", index.hash.sha256));
+            urls.insert(
+                0,
+                format!("{base}/{directory}/by-hash/SHA256/{}", index.hash.sha256),
+            );
         }
         Download {
             urls,
@@ -290,11 +320,17 @@ impl Maker<'_> {
         let request = Request::Resolve {
             indexes,
             arch: self.plan.arch.clone(),
-            wanted: Wanted { priorities, include, exclude: self.plan.exclude.clone() },
+            wanted: Wanted {
+                priorities,
+                include,
+                exclude: self.plan.exclude.clone(),
+            },
         };
         match self.worker.ask(&request, self.watcher)? {
             // What the worker says becomes file names: it must not lead anywhere else.
-            Answer::Resolved { packages } if packages.iter().all(|p| is_plain(p, suites.len())) => Ok(packages),
+            Answer::Resolved { packages } if packages.iter().all(|p| is_plain(p, suites.len())) => {
+                Ok(packages)
+            }
             _ => Err(unexpected()),
         }
     }
@@ -306,7 +342,10 @@ impl Maker<'_> {
         let downloads: Vec<Download> = packages
             .iter()
             .map(|package| Download {
-                urls: vec![format!("{}/{}", suites[package.origin].suite.base, package.filename)],
+                urls: vec![format!(
+                    "{}/{}",
+                    suites[package.origin].suite.base, package.filename
+                )],
                 hash: Some(package.hash.clone()),
                 to: self.cache.deb(package),
                 label: package.name.clone(),
@@ -318,7 +357,10 @@ impl Maker<'_> {
             let answer = self.worker.ask(&request(&downloads[first]), self.watcher)?;
             unpacked.push(package(answer)?);
         }
-        let mut rest: Vec<Download> = downloads.into_iter().filter(|d| d.label != "base-files").collect();
+        let mut rest: Vec<Download> = downloads
+            .into_iter()
+            .filter(|d| d.label != "base-files")
+            .collect();
         // The largest first, so that no thread is left alone with it at the end.
         rest.sort_by_key(|d| std::cmp::Reverse(d.hash.as_ref().map_or(0, |h| h.size)));
         let (worker, watcher) = (&mut self.worker, self.watcher);
@@ -341,7 +383,9 @@ impl Maker<'_> {
         }
         let known: HashMap<&str, &Chosen> = packages.iter().map(|p| (p.name.as_str(), p)).collect();
         for one in &unpacked {
-            let agrees = known.get(one.name.as_str()).is_some_and(|p| p.version == one.version);
+            let agrees = known
+                .get(one.name.as_str())
+                .is_some_and(|p| p.version == one.version);
             if !agrees {
                 return Err(Fault::new(archive::BAD_PACKAGE)
                     .arg("package", &one.name)
@@ -361,7 +405,10 @@ impl Maker<'_> {
 }
 
 fn request(download: &Download) -> Request {
-    Request::Unpack { deb: download.to.clone(), label: download.label.clone() }
+    Request::Unpack {
+        deb: download.to.clone(),
+        label: download.label.clone(),
+    }
 }
 
 fn package(answer: Answer) -> Result<Unpacked> {
@@ -372,7 +419,10 @@ fn package(answer: Answer) -> Result<Unpacked> {
 }
 
 fn is_not_found(fault: &Fault) -> bool {
-    fault.is(codes::HTTP) && fault.args().any(|(name, value)| name == "status" && (value.starts_with("404") || value.starts_with("410")))
+    fault.is(codes::HTTP)
+        && fault
+            .args()
+            .any(|(name, value)| name == "status" && (value.starts_with("404") || value.starts_with("410")))
 }
 
 /// Whether a package that the worker names can be fetched and kept without harm.
@@ -402,9 +452,14 @@ impl Cache {
     fn open(cache_dir: &Path) -> Result<Self> {
         let (lists, debs) = (cache_dir.join("lists"), cache_dir.join("debs"));
         for directory in [&lists, &debs] {
-            std::fs::create_dir_all(directory).or_fault(|| Fault::new(codes::IO).arg("path", directory.display()))?;
+            std::fs::create_dir_all(directory)
+                .or_fault(|| Fault::new(codes::IO).arg("path", directory.display()))?;
         }
-        Ok(Cache { lists, debs, scratch: tree::Scratch::new(cache_dir)? })
+        Ok(Cache {
+            lists,
+            debs,
+            scratch: tree::Scratch::new(cache_dir)?,
+        })
     }
 
     /// Where a package is kept: its own name, made unique by the beginning of its hash.

@@ -34,7 +34,11 @@ pub(crate) const SYSTEM: &[&str] = &[
 /// [`codes::RELEASE_UNKNOWN`].
 pub(crate) fn codename(image: &ImageRef) -> Result<String> {
     let unknown = || Fault::new(codes::RELEASE_UNKNOWN).arg("image", image);
-    let ImageRef::Release { distribution, release } = image else {
+    let ImageRef::Release {
+        distribution,
+        release,
+    } = image
+    else {
         return Err(unknown());
     };
     if distribution != "debian" {

@@ -71,7 +71,16 @@ pub(crate) fn ways(host: &Host, codename: &str, wish: &Wish) -> Vec<Vec<Suite>> 
 /// Names such as `bookworm` or `stable`: not those of updates, security, backports or other vendors' suites.
 fn is_release(suite: &str) -> bool {
     const KNOWN: &[&str] = &[
-        "bullseye", "bookworm", "trixie", "forky", "duke", "sid", "stable", "oldstable", "oldoldstable", "testing",
+        "bullseye",
+        "bookworm",
+        "trixie",
+        "forky",
+        "duke",
+        "sid",
+        "stable",
+        "oldstable",
+        "oldoldstable",
+        "testing",
         "unstable",
     ];
     KNOWN.contains(&suite)
@@ -105,7 +114,11 @@ fn way(source: &Source, host: &Host, defaults: &[Source], codename: &str, wish: 
             .sources
             .iter()
             .find(|s| s.suites.contains(&name))
-            .or_else(|| host.sources.iter().find(|s| s.suites.iter().any(|n| n.ends_with("-security"))))
+            .or_else(|| {
+                host.sources
+                    .iter()
+                    .find(|s| s.suites.iter().any(|n| n.ends_with("-security")))
+            })
             .or_else(|| defaults.iter().find(|s| s.suites.contains(&name)));
         if let Some(source) = security {
             suites.push(suite(source, name, true));
@@ -151,7 +164,10 @@ pub(crate) fn tree_sources(suites: &[Suite], codename: &str) -> String {
     let mut groups: Vec<(String, Vec<&Suite>)> = Vec::new();
     for suite in suites {
         let base = without_login(&suite.base);
-        match groups.iter_mut().find(|(b, s)| *b == base && s[0].components == suite.components) {
+        match groups
+            .iter_mut()
+            .find(|(b, s)| *b == base && s[0].components == suite.components)
+        {
             Some((_, group)) => group.push(suite),
             None => groups.push((base, vec![suite])),
         }
@@ -164,7 +180,11 @@ pub(crate) fn tree_sources(suites: &[Suite], codename: &str) -> String {
     if has_updates(codename) && !suites.iter().any(|s| s.name == security) {
         let defaults = parse_deb822(&DEFAULTS.replace("@RELEASE@", codename));
         if let Some(source) = defaults.iter().find(|s| s.suites.contains(&security)) {
-            out.push_str(&entry(&source.uris[0], &security, &suites[0].components.join(" ")));
+            out.push_str(&entry(
+                &source.uris[0],
+                &security,
+                &suites[0].components.join(" "),
+            ));
         }
     }
     out
@@ -220,10 +240,18 @@ mod tests {
             keyring: Some("/my.gpg".into()),
             components: Vec::new(),
         };
-        let ways = ways(&host("Types: deb\nURIs: http://x\nSuites: bookworm\n"), "bookworm", &wish);
+        let ways = ways(
+            &host("Types: deb\nURIs: http://x\nSuites: bookworm\n"),
+            "bookworm",
+            &wish,
+        );
         assert_eq!(ways.len(), 1);
         assert_eq!(ways[0][0].keyrings, ["/my.gpg"]);
-        assert!(ways[0].iter().all(|s| s.base == "http://me:secret@private/debian"));
+        assert!(
+            ways[0]
+                .iter()
+                .all(|s| s.base == "http://me:secret@private/debian")
+        );
         let text = tree_sources(&ways[0], "bookworm");
         assert!(text.contains("URIs: http://private/debian\n"), "{text}");
         assert!(!text.contains("secret"));

@@ -151,8 +151,10 @@ pub(crate) fn prepare(root: &Path, arch: &str) -> Result<()> {
 /// is the status of packages that were configured before.
 pub(crate) fn write_status(root: &Path, unpacked: &[Unpacked]) -> Result<()> {
     let path = root.join("var/lib/dpkg/status");
-    let mut paragraphs: Vec<(&str, &str)> =
-        unpacked.iter().map(|u| (u.name.as_str(), u.status.as_str())).collect();
+    let mut paragraphs: Vec<(&str, &str)> = unpacked
+        .iter()
+        .map(|u| (u.name.as_str(), u.status.as_str()))
+        .collect();
     paragraphs.sort_unstable();
     let texts: Vec<&str> = paragraphs.into_iter().map(|(_, text)| text).collect();
     write(&path, &texts.join("\n"), 0o644)?;
@@ -230,7 +232,9 @@ fn devices(root: &Path) -> Result<()> {
     ] {
         let link = dev.join(name);
         match symlink(target, &link) {
-            Err(error) if error.kind() != io::ErrorKind::AlreadyExists => return Err(io_fault(&link, &error)),
+            Err(error) if error.kind() != io::ErrorKind::AlreadyExists => {
+                return Err(io_fault(&link, &error));
+            }
             _ => {}
         }
     }
@@ -305,7 +309,12 @@ pub(crate) fn digest(root: &Path) -> Result<String> {
     walk(root, Path::new(""), &mut |path, metadata| {
         let full = root.join(path);
         hasher.update(path.as_os_str().as_bytes());
-        hasher.update(format!("\0{:o} {} {}", metadata.mode(), metadata.uid(), metadata.gid()));
+        hasher.update(format!(
+            "\0{:o} {} {}",
+            metadata.mode(),
+            metadata.uid(),
+            metadata.gid()
+        ));
         let kind = metadata.file_type();
         if kind.is_symlink() {
             hasher.update(b" -> ");

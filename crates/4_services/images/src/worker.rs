@@ -52,20 +52,29 @@ impl Worker {
             for line in BufReader::new(output).lines() {
                 let Ok(line) = line else { return };
                 // A worker that hostile bytes have taken over can lie, but only in answers of this shape.
-                let Ok(answer) = serde_json::from_str(&line) else { return };
+                let Ok(answer) = serde_json::from_str(&line) else {
+                    return;
+                };
                 if tell.send(answer).is_err() {
                     return;
                 }
             }
         });
-        Ok(Worker { child, input, answers })
+        Ok(Worker {
+            child,
+            input,
+            answers,
+        })
     }
 
     /// Sends a request without waiting for its answer.
     pub(crate) fn send(&mut self, request: &Request) -> Result<()> {
         let mut line = serde_json::to_vec(request).or_fault(|| Fault::new(codes::WORKER_ENDED))?;
         line.push(b'\n');
-        let sent = self.input.as_mut().is_some_and(|input| input.write_all(&line).is_ok());
+        let sent = self
+            .input
+            .as_mut()
+            .is_some_and(|input| input.write_all(&line).is_ok());
         if sent { Ok(()) } else { Err(self.ended()) }
     }
 
