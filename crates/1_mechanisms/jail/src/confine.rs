@@ -94,6 +94,26 @@ pub(crate) fn confine_and_exec(
     fault
 }
 
+/// Confines the calling process as [`confine_and_exec`] does and runs the work instead of a program; `pipe` closes
+/// before, as exec would close it. The code that the work ends with.
+pub(crate) fn confine_and_work(
+    process: &Process,
+    bounds: &Bounds,
+    pipe: OwnedFd,
+    work: &dyn Fn() -> i32,
+) -> i32 {
+    match confine(process, bounds, None, true) {
+        Ok(_) => {
+            drop(pipe);
+            work()
+        }
+        Err(fault) => {
+            crate::report::tell_fault(&pipe, &fault);
+            1
+        }
+    }
+}
+
 fn confine(
     process: &Process,
     bounds: &Bounds,

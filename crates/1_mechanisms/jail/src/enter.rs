@@ -24,10 +24,36 @@ const PATIENCE: Duration = Duration::from_secs(15);
 /// # Errors
 /// When the jail has ended, the user is unknown inside, or the program cannot be executed.
 pub fn enter(target: &Target<'_>, process: &Process, policy: &Policy, stdio: Stdio) -> Result<Started> {
+    enter_or_work(target, process, policy, stdio, None)
+}
+
+/// Runs `work` in a process beside the others of a running jail, confined as they are, with the standard streams as
+/// its only descriptors. The process is a copy of the caller, and what it does must bear that the guest decides what
+/// every path leads to. Forks.
+///
+/// # Errors
+/// When the jail has ended.
+pub fn work_inside(
+    target: &Target<'_>,
+    policy: &Policy,
+    stdio: Stdio,
+    work: &dyn Fn() -> i32,
+) -> Result<Started> {
+    enter_or_work(target, &crate::start::worker(), policy, stdio, Some(work))
+}
+
+fn enter_or_work(
+    target: &Target<'_>,
+    process: &Process,
+    policy: &Policy,
+    stdio: Stdio,
+    work: Option<&dyn Fn() -> i32>,
+) -> Result<Started> {
     let bounds = prepare::bounds(policy)?;
     let (ours, theirs) = report_pipe()?;
-    let first = hostos::process::fork_into(|| told(join(target, process, &bounds, &stdio, &theirs), &theirs))
-        .or_fault(|| Fault::new(codes::FORK_FAILED))?;
+    let first =
+        hostos::process::fork_into(|| told(join(target, process, &bounds, &stdio, &theirs, work), &theirs))
+            .or_fault(|| Fault::new(codes::FORK_FAILED))?;
     drop((theirs, stdio));
     conclude(first, &ours, Some(PATIENCE))
 }
@@ -39,6 +65,7 @@ fn join(
     bounds: &Bounds,
     stdio: &Stdio,
     pipe: &OwnedFd,
+    work: Option<&dyn Fn() -> i32>,
 ) -> Result<()> {
     confine::hide()?;
     confine::take_streams(stdio)?;
@@ -75,7 +102,7 @@ fn join(
         error => Fault::new(codes::NAMESPACE_REFUSED).because(error),
     })?;
     let flags = flag::SIBLING | flag::CLEAR_SIGNALS;
-    let child = || inside(target, process, bounds, proc, pipe);
+    let child = || inside(target, process, bounds, proc, pipe, work);
     let pid =
         hostos::process::clone_into(flags, None, child).map_err(|error| match error.raw_os_error() {
             // What a pid namespace answers whose process 1 has ended.
@@ -87,7 +114,14 @@ fn join(
 }
 
 /// In the second child, inside.
-fn inside(target: &Target<'_>, process: &Process, bounds: &Bounds, proc: OwnedFd, pipe: &OwnedFd) -> i32 {
+fn inside(
+    target: &Target<'_>,
+    process: &Process,
+    bounds: &Bounds,
+    proc: OwnedFd,
+    pipe: &OwnedFd,
+    work: Option<&dyn Fn() -> i32>,
+) -> i32 {
     let ready = || -> Result<Option<OwnedFd>> {
         if target.ids.is_some() {
             confine::become_root()?;
@@ -106,6 +140,9 @@ fn inside(target: &Target<'_>, process: &Process, bounds: &Bounds, proc: OwnedFd
     let Ok((pipe, label)) = confine::close_all_but(pipe.as_fd(), label) else {
         return 1;
     };
+    if let Some(work) = work {
+        return confine::confine_and_work(process, bounds, pipe, work);
+    }
     report::tell_fault(&pipe, &confine::confine_and_exec(process, bounds, label, false));
     1
 }

@@ -85,6 +85,10 @@ fn finish(job: &Job<'_>, label: Option<OwnedFd>) -> i32 {
         .or_fault(root_fault)
         .and_then(|root| files::write_all(root, &job.recipe.files))
     {
+        Ok(()) if job.work.is_some() => {
+            let Some(work) = job.work else { return 1 };
+            return confine::confine_and_work(&job.recipe.process, &job.bounds, pipe, work);
+        }
         Ok(()) => confine::confine_and_exec(&job.recipe.process, &job.bounds, label, job.die_with_parent),
         Err(fault) => fault,
     };

@@ -30,10 +30,10 @@ mod start;
 pub mod tree;
 pub mod users;
 
-pub use enter::enter;
+pub use enter::{enter, work_inside};
 pub use namespaces::make_namespaces;
 pub use run::run_recipe_from_fd;
-pub use start::start;
+pub use start::{start, start_bound, work_in};
 
 use recipe::IdRange;
 

@@ -33,6 +33,8 @@ pub(crate) struct Job<'a> {
     pub pipe: BorrowedFd<'a>,
     /// The program dies with the process that started it.
     pub die_with_parent: bool,
+    /// What is done instead of executing the program.
+    pub work: Option<&'a dyn Fn() -> i32>,
 }
 
 /// Runs the first half, in a process of its own.

@@ -65,7 +65,7 @@ fn run(fd: OwnedFd) -> Result<u8> {
         stderr: copy(stderr.as_fd())?,
     };
     let kept = make_namespaces(&recipe)?;
-    let started = start_bound(&recipe, &kept, &stdio, true)?;
+    let started = start_bound(&recipe, &kept, &stdio)?;
     drop(stdio);
     let first_in_namespace = recipe.namespaces.pid == Ns::New;
     let code = attend(&started, &signals, first_in_namespace)?;

@@ -9,7 +9,7 @@ use rustix::pipe::{PipeFlags, pipe_with};
 use rustix::process::{Pid, PidfdFlags, Signal, WaitOptions, kill_process, pidfd_open, waitpid};
 
 use crate::outer::{self, Job};
-use crate::recipe::Recipe;
+use crate::recipe::{Process, Recipe};
 use crate::{Kept, Started, Stdio, codes, prepare, report};
 
 /// Executes a recipe in namespaces made before: new mount, pid and cgroup namespaces, root, mounts, files,
@@ -18,15 +18,44 @@ use crate::{Kept, Started, Stdio, codes, prepare, report};
 /// # Errors
 /// Whatever went wrong up to and including the exec, inside or outside; then nothing is left running or mounted.
 pub fn start(recipe: &Recipe, kept: &Kept, stdio: Stdio) -> Result<Started> {
-    start_bound(recipe, kept, &stdio, false)
+    start_job(recipe, kept, &stdio, false, None)
 }
 
-/// As [`start`]; the program may die with the calling thread.
-pub(crate) fn start_bound(
+/// Runs `work` as process 1 of a jail, confined as its program would be, with the standard streams as its only
+/// descriptors. The process is a copy of the caller and dies with it. Forks.
+///
+/// # Errors
+/// As [`start`].
+pub fn work_in(recipe: &Recipe, kept: &Kept, stdio: &Stdio, work: &dyn Fn() -> i32) -> Result<Started> {
+    let recipe = Recipe {
+        process: worker(),
+        ..recipe.clone()
+    };
+    start_job(&recipe, kept, stdio, true, Some(work))
+}
+
+/// The process of work of our own: root of the jail, in its root directory.
+pub(crate) fn worker() -> Process {
+    Process {
+        cwd: Some("/".into()),
+        ..Process::default()
+    }
+}
+
+/// As [`start`]; the program dies with the calling thread.
+///
+/// # Errors
+/// As [`start`].
+pub fn start_bound(recipe: &Recipe, kept: &Kept, stdio: &Stdio) -> Result<Started> {
+    start_job(recipe, kept, stdio, true, None)
+}
+
+fn start_job(
     recipe: &Recipe,
     kept: &Kept,
     stdio: &Stdio,
     die_with_parent: bool,
+    work: Option<&dyn Fn() -> i32>,
 ) -> Result<Started> {
     let bounds = prepare::bounds(&recipe.policy())?;
     let (ours, theirs) = report_pipe()?;
@@ -37,6 +66,7 @@ pub(crate) fn start_bound(
         stdio,
         pipe: theirs.as_fd(),
         die_with_parent,
+        work,
     };
     let first = hostos::process::fork_into(|| told(outer::run(&job), &theirs));
     let first = first.or_fault(|| Fault::new(codes::FORK_FAILED))?;

@@ -132,12 +132,14 @@ pub enum Request {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case", tag = "job")]
 pub enum FileJob {
-    /// Write the path (recursively) as a tar stream.
+    /// Write the path (recursively; links on the way to it followed) as a tar stream, named by its last component. The
+    /// stream carries the archive with its end mark, or a [`Fault`] as JSON in its place.
     Read {
         /// Absolute path inside.
         path: String,
     },
-    /// Unpack a tar stream into the directory.
+    /// Unpack a tar stream into the directory. After the client has shut down its side of the stream, the other side
+    /// says `done`, or a [`Fault`] as JSON.
     Write {
         /// Absolute path of a directory inside.
         path: String,

@@ -24,6 +24,9 @@ pub const SPAWN_FAILED: Code = Code("SHM006");
 /// The shim speaks a protocol newer than this program.
 pub const SHIM_NEWER: Code = Code("SHM007");
 
+/// The process that copies files ended without a word.
+pub const COPY_FAILED: Code = Code("SHM013");
+
 /// Time in which a shim greets, and answers what it can answer at once.
 const PATIENCE: Duration = Duration::from_secs(20);
 /// Time beyond the deadline of a stop in which the kernel must have ended a killed guest.
@@ -290,6 +293,46 @@ impl Shim {
         fds.pop().ok_or_else(|| unexpected(&reply))
     }
 
+    /// The tar archive of a path inside.
+    ///
+    /// # Errors
+    /// Why the path cannot be read; what goes wrong later shows as an archive without its end mark.
+    pub fn read_files(&mut self, path: &str) -> Result<impl Read + Send + use<>> {
+        let path = path.to_owned();
+        let mut stream = std::fs::File::from(self.files(FileJob::Read { path })?);
+        let mut first = vec![0; 512];
+        let count = stream.read(&mut first).or_fault(|| Fault::new(COPY_FAILED))?;
+        first.truncate(count);
+        // No name in an archive of ours begins so: they are relative and clean.
+        if first.is_empty() || first.starts_with(b"{\"") {
+            stream
+                .read_to_end(&mut first)
+                .or_fault(|| Fault::new(COPY_FAILED))?;
+            return Err(copy_fault(&first));
+        }
+        Ok(std::io::Cursor::new(first).chain(stream))
+    }
+
+    /// Unpacks a tar archive into a directory inside.
+    ///
+    /// # Errors
+    /// Why it could not be unpacked, or read on this side.
+    pub fn write_files(&mut self, path: &str, tar: &mut dyn Read) -> Result<()> {
+        let path = path.to_owned();
+        let mut stream = UnixStream::from(self.files(FileJob::Write { path })?);
+        // When the other side breaks off, its own words tell why.
+        let sent = std::io::copy(tar, &mut stream);
+        let _ = stream.shutdown(std::net::Shutdown::Write);
+        let mut said = Vec::new();
+        stream
+            .read_to_end(&mut said)
+            .or_fault(|| Fault::new(COPY_FAILED))?;
+        if said != b"done" {
+            return Err(copy_fault(&said));
+        }
+        sent.or_fault(|| Fault::new(COPY_FAILED)).map(drop)
+    }
+
     /// The network namespace, when the guest has one of its own.
     ///
     /// # Errors
@@ -490,6 +533,10 @@ fn ticket((reply, _): (Reply, Vec<OwnedFd>)) -> Result<String> {
 fn unexpected(reply: &Reply) -> Fault {
     let text = serde_json::to_string(reply).unwrap_or_default();
     Fault::new(MESSAGE_BROKEN).because_of(text.chars().take(200).collect::<String>())
+}
+
+fn copy_fault(said: &[u8]) -> Fault {
+    serde_json::from_slice(said).unwrap_or_else(|_| Fault::new(COPY_FAILED))
 }
 
 fn silent(run_dir: &Path) -> Fault {

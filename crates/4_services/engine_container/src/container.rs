@@ -228,24 +228,51 @@ impl Container {
         };
         let recipe = Recipe {
             process: process.clone(),
-            nics: if self.networked {
-                self.plan.nics.clone()
-            } else {
-                Vec::new()
-            },
-            ..translate::recipe(&self.plan)
+            ..self.passing_recipe()
         };
-        let started = jail::start(&recipe, kept, stdio)?;
+        let started = jail::start_bound(&recipe, kept, &stdio)?;
         Ok((started.pid, started.pidfd))
+    }
+
+    /// The recipe of a jail over the guest's root while the guest does not run.
+    fn passing_recipe(&self) -> Recipe {
+        let mut recipe = translate::recipe(&self.plan);
+        if !self.networked {
+            recipe.nics.clear();
+        }
+        recipe
+    }
+
+    /// Runs work of our own inside, confined as the guest is, with the standard streams as its only descriptors; while
+    /// the guest does not run, in a passing jail.
+    ///
+    /// # Errors
+    /// Those of the jail.
+    pub fn work_inside(&mut self, stdio: Stdio, work: &dyn Fn() -> i32) -> Result<OwnedFd> {
+        if self.first.is_some() {
+            let first = self.running()?;
+            let target = self.target(first);
+            let policy = translate::recipe(&self.plan).policy();
+            return Ok(jail::work_inside(&target, &policy, stdio, work)?.pidfd);
+        }
+        self.create_namespaces()?;
+        let Some(kept) = &self.kept else {
+            return Err(self.wrong_phase("starting"));
+        };
+        Ok(jail::work_in(&self.passing_recipe(), kept, &stdio, work)?.pidfd)
+    }
+
+    fn target<'a>(&self, first: &'a First) -> Target<'a> {
+        Target {
+            pidfd: first.pidfd.as_fd(),
+            ids: self.plan.ids,
+            cgroup: Some(self.plan.cgroup.clone()),
+        }
     }
 
     fn enter(&self, process: &Process, stdio: Stdio) -> Result<(u32, OwnedFd)> {
         let first = self.running()?;
-        let target = Target {
-            pidfd: first.pidfd.as_fd(),
-            ids: self.plan.ids,
-            cgroup: Some(self.plan.cgroup.clone()),
-        };
+        let target = self.target(first);
         let policy = translate::recipe(&self.plan).policy();
         let started = jail::enter(&target, process, &policy, stdio)?;
         Ok((started.pid, started.pidfd))
@@ -319,7 +346,9 @@ impl Instance for Container {
         let (stdio, console) = self
             .first_streams()
             .or_fault(|| Fault::new(SET_UP_FAILED).arg("what", "the console"))?;
-        let started = jail::start(&translate::recipe(&self.plan), kept, stdio)?;
+        // Should this shim be killed, the guest goes with it; the daemon gives back what is left.
+        let started = jail::start_bound(&translate::recipe(&self.plan), kept, &stdio)?;
+        drop(stdio);
         self.console = Some(console);
         self.first = Some(First {
             pid: started.pid,

@@ -30,8 +30,6 @@ pub const SERVED_ALREADY: Code = Code("SHM010");
 pub const PLAN_UNREADABLE: Code = Code("SHM011");
 /// The shim could not set something up for itself.
 pub const SET_UP_FAILED: Code = Code("SHM012");
-/// The process that copies files ended badly.
-pub const COPY_FAILED: Code = Code("SHM013");
 /// The text is no signal.
 pub const NO_SIGNAL: Code = Code("SHM014");
 /// The guest ended while a client waited for it to run.
