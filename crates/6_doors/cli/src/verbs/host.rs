@@ -100,6 +100,8 @@ pub fn bootstrap(context: &Context, matches: &ArgMatches) -> Result<u8> {
         worker_exe: beside("posada-worker")?,
         shim_exe: beside("posada-shim")?,
         ids: IDS,
+        patience: images::Patience::default(),
+        now: None,
     };
     let summary = watched(context, |watcher| images::bootstrap(&request, watcher))?;
     if let Some(text) = output::record(context, &output::json(&summary)) {
@@ -113,7 +115,8 @@ pub fn bootstrap(context: &Context, matches: &ArgMatches) -> Result<u8> {
     ];
     context.note("cli-bootstrapped", &args);
     for note in &summary.notes {
-        context.note(note, &[]);
+        let (id, name) = note.split_once(' ').unwrap_or((note, ""));
+        context.note(id, &[("name", name.into())]);
     }
     Ok(failure::status::OK)
 }
