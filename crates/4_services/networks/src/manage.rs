@@ -21,7 +21,7 @@ use crate::process::{Place, Process};
 use crate::record::{self, Card, Stored};
 use crate::wire::{Config, ForwardEntry, GuestEntry, Listen, Role};
 use crate::{
-    GUEST_UNKNOWN, NETWORK_UNKNOWN, NETWORK_USED, RECORD_BROKEN, doctor, sockets, supervise, upstream,
+    GUEST_UNKNOWN, NETWORK_UNKNOWN, NETWORK_USED, PROCESS_SILENT, RECORD_BROKEN, doctor, sockets, supervise, upstream,
 };
 
 /// Where networks keep their files, and the program whose `net` they run.
@@ -583,34 +583,40 @@ impl Inner {
     /// Has a living process that holds every socket it needs and knows what to serve.
     fn serve(&self, state: &mut State, name: &Name, host: &mut Host, bridge: &link::Link) -> Result<()> {
         let v6 = host.has_v6();
+        match self.serve_once(state, name, v6, bridge) {
+            // It died while it was spoken to, or hangs: a new one takes its place.
+            Err(fault) if fault.is(PROCESS_SILENT) => {
+                if let Some(process) = state.get(name)?.process.take() {
+                    process.stop();
+                }
+                self.serve_once(state, name, v6, bridge)
+            }
+            other => other,
+        }
+    }
+
+    fn serve_once(&self, state: &mut State, name: &Name, v6: bool, bridge: &link::Link) -> Result<()> {
         let place = self.place(name);
         let active = state.get(name)?;
-        let mut running = active.process.take();
-        if running.as_mut().is_some_and(|process| !process.is_alive()) {
-            running = None;
+        active.config = None;
+        if active.process.as_mut().is_some_and(|process| !process.is_alive()) {
+            active.process = None;
         }
-        let mut process = match running {
+        if active.process.is_none() {
+            active.process = Process::adopt(name, &place);
+        }
+        let process = match &mut active.process {
             Some(process) => process,
-            None => match Process::adopt(name, &place) {
-                Some(process) => process,
-                None => {
-                    active.config = None;
-                    Process::start(name, &place, &self.settings.posada_exe)?
-                }
-            },
+            none => none.insert(Process::start(name, &place, &self.settings.posada_exe)?),
         };
         let mut missing: Vec<(Role, OwnedFd)> = Vec::new();
-        let forwards = forwards(&active.stored)
-            .into_iter()
-            .map(|forward| Role::Forward { at: forward.at });
+        let forwards = forwards(&active.stored).into_iter().map(|forward| Role::Forward { at: forward.at });
         for role in sockets::service_roles(v6).into_iter().chain(forwards) {
             if !process.roles.contains(&role) {
                 missing.push((role, sockets::bind_service(role, &active.stored, bridge)?));
             }
         }
         process.hand(&missing)?;
-        active.process = Some(process);
-        active.config = None;
         self.tell(state, name)
     }
 

@@ -205,7 +205,7 @@ mod tests {
         send(
             &near,
             &Request::Hand { roles: roles.clone() },
-            &[null.as_fd(), near.as_fd()],
+            &[null.as_fd(), null.as_fd()],
         )
         .unwrap();
         send(&near, &Request::Stop, &[]).unwrap();

@@ -72,6 +72,7 @@ fn run(name: String) -> io::Result<()> {
 
 /// Takes the control socket from standard input and puts nothing in its place.
 fn take_control() -> io::Result<UnixListener> {
+    confine::close_inherited();
     let _ = rustix::process::setsid();
     let control: OwnedFd = io::stdin().as_fd().try_clone_to_owned()?;
     let null = std::fs::File::open("/dev/null")?;
