@@ -59,11 +59,17 @@ pub struct Filter {
 /// translate back; the host would answer them with a reset and a translated download would hang. So the flows that
 /// left our networks are remembered as they look outside, and what is invalid of exactly these is dropped. `inside`
 /// matters where br_netfilter leads bridged frames through the forward hook.
+///
+/// `own4`, `own6`: a guest that talks to its own published port is left to the network process, which listens there
+/// too. The kernel would have to send the packet back through the port of the bridge that it came from, which a
+/// bridge with br_netfilter does in hairpin mode only, and that mode returns broadcasts to their sender.
 const RULES: &str = r#"
   map any4 { type inet_proto . inet_service : ipv4_addr . inet_service; }
   map one4 { type inet_proto . ipv4_addr . inet_service : ipv4_addr . inet_service; }
   map any6 { type inet_proto . inet_service : ipv6_addr . inet_service; }
   map one6 { type inet_proto . ipv6_addr . inet_service : ipv6_addr . inet_service; }
+  set own4 { type inet_proto . ipv4_addr . inet_service; }
+  set own6 { type inet_proto . ipv6_addr . inet_service; }
   set bridges { type ifname; }
   set inside { type ifname . ifname; }
   set gateways4 { type ipv4_addr; }
@@ -72,6 +78,8 @@ const RULES: &str = r#"
   set flows6 { type ipv6_addr . inet_service . inet_service; flags dynamic, timeout; timeout 10m; size 65535; }
 
   chain published {
+    meta l4proto . ip saddr . th dport @own4 return
+    meta l4proto . ip6 saddr . th dport @own6 return
     meta nfproto ipv4 dnat ip to meta l4proto . ip daddr . th dport map @one4
     meta nfproto ipv4 dnat ip to meta l4proto . th dport map @any4
     meta nfproto ipv6 dnat ip6 to meta l4proto . ip6 daddr . th dport map @one6
@@ -133,6 +141,8 @@ pub fn render_elements(filter: &Filter) -> String {
     for (what, name) in [
         ("set", "bridges"),
         ("set", "inside"),
+        ("set", "own4"),
+        ("set", "own6"),
         ("set", "gateways4"),
         ("set", "gateways6"),
         ("map", "any4"),
@@ -211,6 +221,11 @@ fn write_elements(script: &mut String, filter: &Filter) {
             }
         }
     }
+    let transport = |forward: &Forward| if forward.udp { "udp" } else { "tcp" };
+    let own4 = |one: &Forward| format!("{} . {} . {}", transport(one), one.to4, one.host_port);
+    let own6 = |one: &Forward| format!("{} . {} . {}", transport(one), one.to6, one.host_port);
+    add("own4", filter.forwards.iter().map(own4).collect());
+    add("own6", filter.forwards.iter().map(own6).collect());
     add("any4", any4);
     add("one4", one4);
     add("any6", any6);

@@ -21,7 +21,8 @@ use crate::process::{Place, Process};
 use crate::record::{self, Card, Stored};
 use crate::wire::{Config, ForwardEntry, GuestEntry, Listen, Role};
 use crate::{
-    GUEST_UNKNOWN, NETWORK_UNKNOWN, NETWORK_USED, PROCESS_SILENT, RECORD_BROKEN, doctor, sockets, supervise, upstream,
+    GUEST_UNKNOWN, NETWORK_UNKNOWN, NETWORK_USED, PROCESS_SILENT, RECORD_BROKEN, doctor, sockets, supervise,
+    upstream,
 };
 
 /// Where networks keep their files, and the program whose `net` they run.
@@ -610,7 +611,9 @@ impl Inner {
             none => none.insert(Process::start(name, &place, &self.settings.posada_exe)?),
         };
         let mut missing: Vec<(Role, OwnedFd)> = Vec::new();
-        let forwards = forwards(&active.stored).into_iter().map(|forward| Role::Forward { at: forward.at });
+        let forwards = forwards(&active.stored)
+            .into_iter()
+            .map(|forward| Role::Forward { at: forward.at });
         for role in sockets::service_roles(v6).into_iter().chain(forwards) {
             if !process.roles.contains(&role) {
                 missing.push((role, sockets::bind_service(role, &active.stored, bridge)?));

@@ -19,7 +19,10 @@ fn guests_find_each_other_by_name_and_are_reached() {
             }
             let v6 = resolve(web.setup.gateways[1], "db.posada", kind::AAAA);
             assert_eq!(v6, (0, vec![Record::Address(db.ip6())]));
-            assert_eq!(resolve_tcp(web.gateway(), "db.posada", kind::A), [Record::Address(db.ip4())]);
+            assert_eq!(
+                resolve_tcp(web.gateway(), "db.posada", kind::A),
+                [Record::Address(db.ip4())]
+            );
             assert_eq!(tcp(db.ip4(), 80).unwrap(), web.ip4().to_string());
             assert_eq!(tcp(db.ip6(), 80).unwrap(), web.ip6().to_string());
         });
@@ -63,11 +66,17 @@ fn the_outside_is_reached_and_sees_the_host() {
 fn other_names_are_asked_of_the_hosts_name_servers() {
     alone("other_names_are_asked_of_the_hosts_name_servers", |ground| {
         // The first server does not answer.
-        ground.resolv_conf(&format!("nameserver 203.0.113.99\nnameserver {NAME_SERVER}\n"), false);
+        ground.resolv_conf(
+            &format!("nameserver 203.0.113.99\nnameserver {NAME_SERVER}\n"),
+            false,
+        );
         let networks = ground.up();
         let web = ground.guest(&networks, "web");
         within(&web.netns, || {
-            assert_eq!(address(web.gateway(), UPSTREAM_NAME), Some(UPSTREAM_ANSWER.into()));
+            assert_eq!(
+                address(web.gateway(), UPSTREAM_NAME),
+                Some(UPSTREAM_ANSWER.into())
+            );
             assert_eq!(resolve(web.gateway(), "nobody.example.org", kind::A), (3, vec![]));
         });
         ground.resolv_conf(&format!("nameserver {NAME_SERVER}\n"), false);
@@ -82,8 +91,12 @@ fn other_names_are_asked_of_the_hosts_name_servers() {
         within(&ground.outside, || {
             run(&format!("ip route add {} via {HOST4}", web.gateway()));
             let socket = std::net::UdpSocket::bind("0.0.0.0:0").unwrap();
-            socket.set_read_timeout(Some(std::time::Duration::from_millis(300))).unwrap();
-            socket.send_to(&link::dns::query(1, "web.posada", 1), (web.gateway(), 53)).unwrap();
+            socket
+                .set_read_timeout(Some(std::time::Duration::from_millis(300)))
+                .unwrap();
+            socket
+                .send_to(&link::dns::query(1, "web.posada", 1), (web.gateway(), 53))
+                .unwrap();
             assert!(socket.recv(&mut [0; 512]).is_err());
         });
     });

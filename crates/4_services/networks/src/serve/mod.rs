@@ -9,6 +9,7 @@ mod confine;
 mod control;
 mod dhcp;
 mod dns;
+mod pktinfo;
 mod ra;
 mod tcp;
 mod udp;

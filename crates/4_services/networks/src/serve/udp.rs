@@ -13,7 +13,7 @@ use tokio::task::spawn_local;
 use tokio::time::timeout;
 
 use super::tcp::targets;
-use super::{Server, breathe};
+use super::{Server, breathe, pktinfo};
 use crate::wire::Listen;
 
 /// A client that is silent for so long is forgotten.
@@ -23,34 +23,43 @@ const CLIENTS: usize = 1024;
 /// Most datagrams of one client that wait; more are dropped, as the wire would.
 const WAITING: usize = 64;
 
-type Clients = Rc<RefCell<HashMap<SocketAddr, mpsc::Sender<Vec<u8>>>>>;
+/// A client, and the address of ours that it speaks to and expects answers from.
+#[derive(Clone, Copy, PartialEq, Eq, Hash)]
+struct Client {
+    from: SocketAddr,
+    at_ip: Option<Ipv6Addr>,
+}
+
+type Clients = Rc<RefCell<HashMap<Client, mpsc::Sender<Vec<u8>>>>>;
 
 /// Hands datagrams on until the port is taken back.
 pub(super) async fn serve(server: Rc<Server>, at: Listen, socket: UdpSocket) {
     let socket = Rc::new(socket);
     let clients: Clients = Rc::default();
+    pktinfo::enable(&socket);
     let mut buffer = vec![0; 65535];
     loop {
         // An error here is an echo of a reply that could not be delivered.
-        let Ok((length, from)) = socket.recv_from(&mut buffer).await else {
+        let Ok((length, from, at_ip)) = pktinfo::receive(&socket, &mut buffer).await else {
             breathe().await;
             continue;
         };
         let Some(forward) = server.view().forwards.get(&at).copied() else {
             continue;
         };
-        let known = clients.borrow().get(&from).cloned();
+        let client = Client { from, at_ip };
+        let known = clients.borrow().get(&client).cloned();
         let sender = match known {
             Some(sender) => sender,
             None if clients.borrow().len() >= CLIENTS => continue,
             None => {
                 let (sender, receiver) = mpsc::channel(WAITING);
-                clients.borrow_mut().insert(from, sender.clone());
+                clients.borrow_mut().insert(client, sender.clone());
                 let (socket, clients) = (Rc::clone(&socket), Rc::clone(&clients));
                 let to = targets(from.ip(), &forward).map(|ip| SocketAddr::new(ip, forward.port));
                 spawn_local(async move {
-                    let _ = converse(&socket, from, to, receiver).await;
-                    clients.borrow_mut().remove(&from);
+                    let _ = converse(&socket, client, to, receiver).await;
+                    clients.borrow_mut().remove(&client);
                 });
                 sender
             }
@@ -62,7 +71,7 @@ pub(super) async fn serve(server: Rc<Server>, at: Listen, socket: UdpSocket) {
 /// One client's datagrams to the guest and back, by the client's family; by the other when the guest refuses.
 async fn converse(
     socket: &UdpSocket,
-    client: SocketAddr,
+    client: Client,
     to: [SocketAddr; 2],
     mut from_client: mpsc::Receiver<Vec<u8>>,
 ) -> io::Result<()> {
@@ -83,7 +92,8 @@ async fn converse(
             received = guest.recv(&mut buffer) => match received {
                 Ok(length) => {
                     may_switch = false;
-                    socket.send_to(&buffer[..length], client).await?;
+                    // A full socket drops the datagram, as the wire would.
+                    let _ = pktinfo::send(socket, &buffer[..length], client.from, client.at_ip);
                 }
                 Err(error) if may_switch && error.kind() == io::ErrorKind::ConnectionRefused => {
                     may_switch = false;

@@ -33,7 +33,15 @@ pub fn alone(test: &str, body: fn(Ground)) {
     }
     let exe = std::env::current_exe().unwrap();
     let status = Command::new("unshare")
-        .args(["--net", "--mount", "--uts", "--pid", "--fork", "--kill-child", "--mount-proc"])
+        .args([
+            "--net",
+            "--mount",
+            "--uts",
+            "--pid",
+            "--fork",
+            "--kill-child",
+            "--mount-proc",
+        ])
         .arg(exe)
         .args(["--exact", test, "--nocapture", "--test-threads=1"])
         .env(INSIDE, test)
@@ -100,7 +108,9 @@ impl Ground {
         let lo = links.find("lo").unwrap().unwrap();
         links.set_up(&lo, true).unwrap();
         // A bridge stands in for the host's end of the cable's far side: any link with an index will do as master.
-        let switch = links.add_bridge("wire", "02:ee:00:00:00:01".parse().unwrap(), 1400, "test").unwrap();
+        let switch = links
+            .add_bridge("wire", "02:ee:00:00:00:01".parse().unwrap(), 1400, "test")
+            .unwrap();
         links.set_up(&switch, true).unwrap();
         links
             .add_veth(&Veth {
@@ -120,16 +130,27 @@ impl Ground {
             let eth0 = links.find("eth0").unwrap().unwrap();
             links.set_up(&eth0, true).unwrap();
             let lo = links.find("lo").unwrap().unwrap();
-            links.add_address(&eth0, "198.51.100.1".parse().unwrap(), 24).unwrap();
-            links.add_address(&eth0, "2001:db8:1::1".parse().unwrap(), 64).unwrap();
+            links
+                .add_address(&eth0, "198.51.100.1".parse().unwrap(), 24)
+                .unwrap();
+            links
+                .add_address(&eth0, "2001:db8:1::1".parse().unwrap(), 64)
+                .unwrap();
             for (ip, len) in [(OUTSIDE4, 32), (NAME_SERVER, 32), (OUTSIDE6, 128)] {
                 links.add_address(&lo, ip.parse().unwrap(), len).unwrap();
             }
         });
         let any4 = IpAddr::V4(Ipv4Addr::UNSPECIFIED);
-        links.add_route(&switch, any4, 0, Some("198.51.100.1".parse().unwrap())).unwrap();
         links
-            .add_route(&switch, "::".parse().unwrap(), 0, Some("2001:db8:1::1".parse().unwrap()))
+            .add_route(&switch, any4, 0, Some("198.51.100.1".parse().unwrap()))
+            .unwrap();
+        links
+            .add_route(
+                &switch,
+                "::".parse().unwrap(),
+                0,
+                Some("2001:db8:1::1".parse().unwrap()),
+            )
             .unwrap();
         let ground = Ground { dir, outside };
         ground.resolv_conf(&format!("nameserver {NAME_SERVER}\n"), true);
@@ -175,7 +196,10 @@ impl Ground {
 
     /// A guest that is plugged in and has its link up, and no address.
     pub fn plugged(&self, networks: &Networks, name: &str) -> Guest {
-        let id = Id(format!("{:0<32}", name.bytes().map(|byte| format!("{byte:02x}")).collect::<String>()));
+        let id = Id(format!(
+            "{:0<32}",
+            name.bytes().map(|byte| format!("{byte:02x}")).collect::<String>()
+        ));
         let name: Name = name.parse().unwrap();
         let (_, setup) = networks.attach(&request(&id, &name)).unwrap();
         let netns = namespace();
@@ -185,13 +209,21 @@ impl Ground {
             let eth0 = links.find("eth0").unwrap().unwrap();
             links.set_up(&eth0, true).unwrap();
         });
-        Guest { id, name, netns, setup }
+        Guest {
+            id,
+            name,
+            netns,
+            setup,
+        }
     }
 
     /// The world's name server: answers one name, over UDP and TCP, and says how long the answer shall be.
     fn name_server(&self) {
         let (udp, tcp) = within(&self.outside, || {
-            (UdpSocket::bind((NAME_SERVER, 53)).unwrap(), TcpListener::bind((NAME_SERVER, 53)).unwrap())
+            (
+                UdpSocket::bind((NAME_SERVER, 53)).unwrap(),
+                TcpListener::bind((NAME_SERVER, 53)).unwrap(),
+            )
         });
         std::thread::spawn(move || {
             let mut buffer = [0; 4096];
@@ -248,12 +280,19 @@ pub fn configure(guest: &Guest) {
     within(&guest.netns, || {
         let mut links = Links::open().unwrap();
         let eth0 = links.find("eth0").unwrap().unwrap();
-        assert_eq!(eth0.mac.map(|mac: Mac| mac.to_string()), Some(guest.setup.mac.clone()));
+        assert_eq!(
+            eth0.mac.map(|mac: Mac| mac.to_string()),
+            Some(guest.setup.mac.clone())
+        );
         for (ip, len) in &guest.setup.addresses {
             links.add_address(&eth0, *ip, *len).unwrap();
         }
         for via in &guest.setup.gateways {
-            let any: IpAddr = if via.is_ipv4() { Ipv4Addr::UNSPECIFIED.into() } else { "::".parse().unwrap() };
+            let any: IpAddr = if via.is_ipv4() {
+                Ipv4Addr::UNSPECIFIED.into()
+            } else {
+                "::".parse().unwrap()
+            };
             links.add_route(&eth0, any, 0, Some(*via)).unwrap();
         }
     });
@@ -339,8 +378,13 @@ pub fn resolve(server: IpAddr, name: &str, kind: u16) -> (u8, Vec<Record>) {
     socket.set_read_timeout(Some(Duration::from_secs(10))).unwrap();
     socket.send(&dns::query(77, name, kind)).unwrap();
     let mut buffer = [0; 65535];
-    let length = socket.recv(&mut buffer).unwrap_or_else(|error| panic!("{name} at {server}: {error}"));
-    (dns::outcome(&buffer[..length]).unwrap(), dns::parse_answer(&buffer[..length]).unwrap())
+    let length = socket
+        .recv(&mut buffer)
+        .unwrap_or_else(|error| panic!("{name} at {server}: {error}"));
+    (
+        dns::outcome(&buffer[..length]).unwrap(),
+        dns::parse_answer(&buffer[..length]).unwrap(),
+    )
 }
 
 pub fn resolve_tcp(server: IpAddr, name: &str, kind: u16) -> Vec<Record> {
@@ -363,7 +407,12 @@ pub fn address(server: IpAddr, name: &str) -> Option<IpAddr> {
 }
 
 pub fn port(host_port: u16, guest_port: u16, transport: Transport) -> Publish {
-    Publish { ip: None, host_port, guest_port, transport }
+    Publish {
+        ip: None,
+        host_port,
+        guest_port,
+        transport,
+    }
 }
 
 /// Waits until something is so.
