@@ -34,6 +34,10 @@ pub struct LaunchRequest {
     /// Record it without starting it.
     #[serde(default)]
     pub no_start: bool,
+    /// Make it ready up to the moment before its first process starts, so that a client may attach to its console
+    /// before it starts it.
+    #[serde(default)]
+    pub hold: bool,
 }
 
 /// `POST /v1/guests/{name}/stop` and `/restart`.

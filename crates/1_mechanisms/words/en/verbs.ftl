@@ -18,6 +18,9 @@ cli-heading-verbs = Verbs:
 cli-heading-arguments = Arguments:
 cli-heading-options = Options:
 cli-heading-everywhere = Options of every verb:
+cli-one-of = { $help } ({ $values })
+cli-usage-options = [OPTIONS]
+cli-usage-verb = VERB
 cli-group-life = From first to last:
 cli-group-look = Look:
 cli-group-inside = Be inside:
@@ -345,10 +348,13 @@ cli-bootstrap = Make a root tree from a signed Debian archive, without the daemo
 cli-jail = Run a program in a root tree, in namespaces of its own, without the daemon
     .examples =
         posada jail ./tree
-        posada jail ./tree --share net --mount ./src:/src -- make -C /src
+        posada jail ./tree --own net --mount ./src:/src -- make -C /src
     .dir = The root tree
     .command = The program and its arguments; a login shell without any
-    .share = Namespaces shared with this host: net, pid, uts, ipc, cgroup
+    .share = Namespaces shared with this host, beside the network: pid, uts, ipc
+    .own = Namespaces of its own beyond pid, uts and ipc: net, cgroup
+    .hostname = Host name inside; this host's unless told otherwise
+    .workdir = Directory to begin in
     .mount = Show a directory of this host inside: HOST:GUEST[:ro]
     .env = Variable inside
     .user = User inside; root unless told otherwise

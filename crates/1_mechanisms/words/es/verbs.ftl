@@ -18,6 +18,9 @@ cli-heading-verbs = Verbos:
 cli-heading-arguments = Argumentos:
 cli-heading-options = Opciones:
 cli-heading-everywhere = Opciones de todos los verbos:
+cli-one-of = { $help } ({ $values })
+cli-usage-options = [OPCIONES]
+cli-usage-verb = VERBO
 cli-group-life = Del principio al fin:
 cli-group-look = Mirar:
 cli-group-inside = Estar dentro:
@@ -345,10 +348,13 @@ cli-bootstrap = Crea un árbol raíz a partir de un archivo firmado de Debian, s
 cli-jail = Ejecuta un programa en un árbol raíz, en espacios de nombres propios, sin el demonio
     .examples =
         posada jail ./arbol
-        posada jail ./arbol --share net --mount ./src:/src -- make -C /src
+        posada jail ./arbol --own net --mount ./src:/src -- make -C /src
     .dir = El árbol raíz
     .command = El programa y sus argumentos; sin ninguno, un intérprete de entrada
-    .share = Espacios de nombres compartidos con el anfitrión: net, pid, uts, ipc, cgroup
+    .share = Espacios de nombres compartidos con el anfitrión, además de la red: pid, uts, ipc
+    .own = Espacios de nombres propios además de pid, uts e ipc: net, cgroup
+    .hostname = Nombre de equipo dentro; el de este anfitrión si no se dice otra cosa
+    .workdir = Directorio en que empezar
     .mount = Mostrar dentro un directorio de este anfitrión: ANFITRIÓN:HUÉSPED[:ro]
     .env = Variable dentro
     .user = Usuario dentro; root si no se dice otra cosa

@@ -252,7 +252,7 @@ pub enum AttachControl {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case", tag = "event")]
 pub enum AttachEvent {
-    /// The process ended; nothing follows.
+    /// The process ended (on a console: the guest, for good); nothing follows.
     Exited {
         /// How.
         exit: ExitStatus,

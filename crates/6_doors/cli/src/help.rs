@@ -61,10 +61,13 @@ fn localize(command: Command, words: &Words, id: &str) -> Command {
         .about(about)
         .help_template(template(words, id, with_subcommands, with_positionals))
         .mut_args(|argument| describe(argument, words, id));
-    command.mut_subcommands(|sub| {
+    let command = command.mut_subcommands(|sub| {
         let below = format!("{id}-{}", sub.get_name());
         localize(sub, words, &below)
-    })
+    });
+    let spelled = id.replacen("cli", "posada", 1).replace('-', " ");
+    let line = usage(&mut command.clone().bin_name(spelled), words);
+    command.override_usage(line)
 }
 
 fn describe(argument: Arg, words: &Words, id: &str) -> Arg {
@@ -81,7 +84,43 @@ fn describe(argument: Arg, words: &Words, id: &str) -> Arg {
         Some(names) if argument.get_action().takes_values() => argument.value_names(names),
         _ => argument,
     };
-    argument.hide_possible_values(false)
+    let argument = list_values(argument, words);
+    // A verb's own options come first, in the order of their definition.
+    let common = argument.is_global_set();
+    if common {
+        argument.display_order(1000)
+    } else {
+        argument
+    }
+}
+
+/// The words that an option takes, at the end of its help.
+fn list_values(argument: Arg, words: &Words) -> Arg {
+    let values: Vec<String> = argument
+        .get_possible_values()
+        .iter()
+        .filter(|value| !value.is_hide_set())
+        .map(|value| value.get_name().to_owned())
+        .collect();
+    if values.is_empty() || !argument.get_action().takes_values() {
+        return argument;
+    }
+    let help = argument.get_help().map(ToString::to_string).unwrap_or_default();
+    let listed = words.say(
+        "cli-one-of",
+        &[("help", help.into()), ("values", values.join(", ").into())],
+    );
+    argument.help(listed).hide_possible_values(true)
+}
+
+/// The usage line in the user's language: what the parser's own words are replaced by.
+fn usage(command: &mut Command, words: &Words) -> String {
+    let line = command.render_usage().to_string();
+    let line = line.split_once(": ").map_or(line.as_str(), |(_, line)| line);
+    line.replace("[OPTIONS]", &words.say("cli-usage-options", &[]))
+        .replace("<COMMAND>", &words.say("cli-usage-verb", &[]))
+        .trim()
+        .to_owned()
 }
 
 /// A placeholder in the user's language: `NAME`, `NOMBRE`.

@@ -462,8 +462,11 @@ impl Server {
 
     /// Everybody who waited for the end is told.
     pub fn ended_for_good(&mut self) {
-        self.console.dismiss(&self.reactor);
         let status = self.container.status();
+        if let Some(exit) = status.exit {
+            self.console_ended(exit);
+        }
+        self.console.dismiss(&self.reactor);
         self.answer_all(&Awaited::Stop, || Reply::Status(status.clone()));
         self.answer_all(&Awaited::End, || Reply::Status(status.clone()));
         let name = self.container.plan().name.clone();

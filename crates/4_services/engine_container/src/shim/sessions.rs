@@ -6,8 +6,9 @@ use std::time::{Duration, Instant};
 
 use engine::protocol::{Attach, AttachControl, AttachEvent, Attached, TICKET_UNKNOWN};
 use engine::wire::{Filled, Wire};
-use engine::{ExecPlan, ExecStreams, Executing};
+use engine::{ExecPlan, ExecStreams, Executing, Instance};
 use fault::{Fault, OrFault, Result};
+use model::{ExitStatus, Phase};
 use serde::Serialize;
 
 use super::loops::Server;
@@ -166,7 +167,8 @@ impl Server {
             .console
             .add_viewer(number, &self.reactor)
             .or_fault(|| set_up("the console"))?;
-        if !self.container.runs() && self.again_at.is_none() {
+        let awaits_start = self.container.status().phase == Phase::Starting;
+        if !self.container.runs() && !awaits_start {
             // Nothing more will come: what there was is shown, then the session ends.
             self.console.remove_viewer(number, &self.reactor);
         }
@@ -234,6 +236,19 @@ impl Server {
             return;
         }
         self.send_session(number, &AttachEvent::Exited { exit }, Vec::new());
+    }
+
+    /// The guest has ended for good: whoever looks at its console is told how.
+    pub fn console_ended(&mut self, exit: ExitStatus) {
+        let looking = |session: &Session| matches!(session.state, State::Console);
+        let all = self.sessions.sessions.iter();
+        let numbers: Vec<u32> = all
+            .filter(|(_, s)| looking(s))
+            .map(|(number, _)| *number)
+            .collect();
+        for number in numbers {
+            self.send_session(number, &AttachEvent::Exited { exit }, Vec::new());
+        }
     }
 
     fn send_session(&mut self, number: u32, message: &impl Serialize, fds: Vec<OwnedFd>) {

@@ -174,9 +174,12 @@ pub fn jail_grammar(command: Command) -> Command {
         )
         .arg(trailing())
         .arg(several("share", "A,B"))
+        .arg(several("own", "A,B"))
         .arg(several("mount", "HOST:GUEST[:ro]").value_hint(ValueHint::DirPath))
         .arg(several("env", "KEY=VALUE").short('e'))
         .arg(option("user", "USER").short('u'))
+        .arg(option("hostname", "NAME"))
+        .arg(option("workdir", "PATH").short('w'))
 }
 
 /// `jail`: a program in a root tree, in namespaces of its own; its exit status is ours.
@@ -200,10 +203,12 @@ pub fn jail(context: &Context, matches: &ArgMatches) -> Result<u8> {
         dir: path,
         env: environment(matches)?,
         share: list(matches, "share"),
+        own: list(matches, "own"),
         mounts: mounts(matches, &here)?,
         resolv_conf: std::fs::read_to_string("/etc/resolv.conf").ok(),
+        hostname: matches.get_one::<String>("hostname").cloned(),
         user: matches.get_one::<String>("user").cloned(),
-        ..Wish::default()
+        cwd: matches.get_one::<String>("workdir").map(PathBuf::from),
     };
     let recipe = jail::tree::recipe_for_tree(&wish)?;
     let shim = beside("posada-shim")?;

@@ -282,6 +282,7 @@ pub fn request(context: &Context, matches: &ArgMatches) -> Result<LaunchRequest>
         name,
         spec,
         no_start: matches.get_flag("no-start"),
+        hold: false,
     })
 }
 
@@ -301,7 +302,7 @@ pub fn run(context: &Context, matches: &ArgMatches) -> Result<u8> {
         && matches!(request.spec.init, Init::Command { .. })
         && !matches.get_flag("detach");
     if foreground {
-        request.no_start = true;
+        request.hold = true;
         return Ok(in_foreground(context, &request).unwrap_or_else(|fault| {
             // A status of ours must not be taken for the command's.
             failure::tell(context, &fault, None);
