@@ -183,8 +183,15 @@ pub(crate) fn scratch(bench: &Path) -> Result<OwnedFd> {
 fn memory_file(site: &Site<'_>, content: &str) -> rustix::io::Result<OwnedFd> {
     let scratch = site.scratch.ok_or(Errno::INVAL)?;
     let flags = OFlags::CREATE | OFlags::EXCL | OFlags::WRONLY | OFlags::CLOEXEC;
-    // Each is bound before the next is made, so one name does for all.
-    let file = openat(scratch, c"content", flags, Mode::from(0o644))?;
+    // The name of a bound file cannot be given away again: the next one takes the next number.
+    let free = |number: u32| format!("content-{number}");
+    let mut number = 0;
+    let file = loop {
+        match openat(scratch, free(number), flags, Mode::from(0o644)) {
+            Err(Errno::EXIST) => number += 1,
+            other => break other?,
+        }
+    };
     rustix::fs::fchmod(&file, Mode::from(0o644))?;
     rustix::fs::fchown(
         &file,
@@ -197,9 +204,7 @@ fn memory_file(site: &Site<'_>, content: &str) -> rustix::io::Result<OwnedFd> {
         rest = rest.get(written..).unwrap_or_default();
     }
     let flags = OpenTreeFlags::OPEN_TREE_CLONE | OpenTreeFlags::OPEN_TREE_CLOEXEC;
-    let tree = open_tree(scratch, c"content", flags)?;
-    rustix::fs::unlinkat(scratch, c"content", AtFlags::empty())?;
-    Ok(tree)
+    open_tree(scratch, free(number), flags)
 }
 
 /// Device nodes of every jail: name, major and minor number.

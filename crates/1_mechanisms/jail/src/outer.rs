@@ -17,7 +17,8 @@ use rustix::thread::{LinkNameSpaceType, ThreadNameSpaceType, UnshareFlags};
 use crate::fittings::{self, Site};
 use crate::prepare::{self, Bounds};
 use crate::recipe::{NicSetup, Ns, Recipe, Root};
-use crate::{Kept, Stdio, codes, confine, inner, joining, report, roots};
+use crate::roots::{self, Assembled};
+use crate::{Kept, Stdio, codes, confine, inner, joining, report};
 
 /// Everything that the two halves know.
 pub(crate) struct Job<'a> {
@@ -88,11 +89,8 @@ fn build(job: &Job<'_>, console: Option<BorrowedFd<'_>>) -> Result<OwnedFd> {
     let recipe = job.recipe;
     let user = job.kept.user.as_ref().map(AsFd::as_fd);
     let (outer, inner) = prepare::divide(&recipe.mounts);
-    let bench = roots::bench(&recipe.root);
-    let scratch = fittings::needs_scratch(&outer)
-        .then(|| fittings::scratch(bench))
-        .transpose()?;
-    let root = roots::assemble(&recipe.root, recipe.ids, user)?;
+    let needs_scratch = fittings::needs_scratch(&outer);
+    let Assembled { root, scratch } = roots::assemble(&recipe.root, recipe.ids, user, needs_scratch)?;
     let scratch = scratch.as_ref().map(AsFd::as_fd);
     let site = Site {
         root: root.as_fd(),

@@ -13,6 +13,7 @@ use rustix::mount::{
 };
 
 use crate::codes;
+use crate::fittings;
 use crate::recipe::{IdRange, Root};
 
 /// Longest value of one mount option that older kernels take, in bytes.
@@ -32,9 +33,22 @@ pub(crate) fn bench(root: &Root) -> &Path {
     spare.into_iter().find(|path| path.is_dir()).unwrap_or(path)
 }
 
-/// Mounts the root on its [`bench`] in this mount namespace and returns a descriptor of its directory. The process's
+/// A root that is attached, and what is attached below it for making its fittings.
+pub(crate) struct Assembled {
+    /// Directory of the root.
+    pub root: OwnedFd,
+    /// Of [`crate::fittings::scratch`], when it was asked for.
+    pub scratch: Option<OwnedFd>,
+}
+
+/// Mounts the root on its [`bench`] in this mount namespace, over a scratch directory if one is needed. The process's
 /// own root stays what it was.
-pub(crate) fn assemble(root: &Root, ids: Option<IdRange>, user: Option<BorrowedFd<'_>>) -> Result<OwnedFd> {
+pub(crate) fn assemble(
+    root: &Root,
+    ids: Option<IdRange>,
+    user: Option<BorrowedFd<'_>>,
+    needs_scratch: bool,
+) -> Result<Assembled> {
     let (path, mount) = match root {
         Root::Tree { path, idmap, .. } => {
             let fault = || Fault::new(codes::ROOT_FAILED).arg("path", path.display());
@@ -71,8 +85,11 @@ pub(crate) fn assemble(root: &Root, ids: Option<IdRange>, user: Option<BorrowedF
                 .arg("owner", owner));
         }
     }
+    let scratch = needs_scratch
+        .then(|| fittings::scratch(bench(root)))
+        .transpose()?;
     attach_at(&mount, bench(root)).or_fault(fault)?;
-    Ok(mount)
+    Ok(Assembled { root: mount, scratch })
 }
 
 /// Puts a detached mount on top of whatever is mounted at a path of the host.
