@@ -180,11 +180,11 @@ impl Options {
 
     fn write(&self, out: &mut Vec<u8>) {
         let mut put = |code: u8, value: &[u8]| {
-            if let Ok(length) = u8::try_from(value.len()) {
-                if length > 0 {
-                    out.extend([code, length]);
-                    out.extend(value);
-                }
+            if let Ok(length) = u8::try_from(value.len())
+                && length > 0
+            {
+                out.extend([code, length]);
+                out.extend(value);
             }
         };
         let list = |ips: &[Ipv4Addr]| ips.iter().flat_map(|ip| ip.octets()).collect::<Vec<u8>>();

@@ -4,12 +4,13 @@
 //! elements and no rule. No other table is ever named.
 
 use std::fmt::Write as _;
-use std::io::Write as _;
+use std::io::{self, Write as _};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
 use fault::{Fault, OrFault, Result};
+use netlink_sys::{Socket, SocketAddr, protocols};
 
 use crate::{NFT_MISSING, NFT_REFUSED, Prefix6, Subnet4};
 
@@ -285,6 +286,13 @@ impl Nft {
         Err(Fault::new(NFT_REFUSED).because_of(words.lines().take(4).collect::<Vec<_>>().join(" / ")))
     }
 
+    /// The number of the rule set's last change by anybody, in the calling thread's network namespace; none when the
+    /// kernel does not tell.
+    #[must_use]
+    pub fn generation() -> Option<u32> {
+        ask_generation().ok().flatten()
+    }
+
     /// Our table as the kernel has it, without the elements of its sets; none when there is no such table.
     ///
     /// # Errors
@@ -301,6 +309,37 @@ impl Nft {
             .success()
             .then(|| String::from_utf8_lossy(&output.stdout).into_owned()))
     }
+}
+
+/// Asks nf_tables for its generation (NFT_MSG_GETGEN of linux/netfilter/nf_tables.h).
+fn ask_generation() -> io::Result<Option<u32>> {
+    const GET: u16 = 10 << 8 | 16;
+    const NEW: u16 = 10 << 8 | 15;
+    const GENERATION: u16 = 1;
+    let mut socket = Socket::new(protocols::NETLINK_NETFILTER)?;
+    socket.bind_auto()?;
+    socket.connect(&SocketAddr::new(0, 0))?;
+    let mut ask = Vec::new();
+    ask.extend(20_u32.to_ne_bytes());
+    ask.extend(GET.to_ne_bytes());
+    // NLM_F_REQUEST; sequence number, port, and the header of netfilter: any family, version 0.
+    ask.extend(1_u16.to_ne_bytes());
+    ask.extend([0; 12]);
+    socket.send(&ask, 0)?;
+    let (answer, _) = socket.recv_from_full()?;
+    if answer.get(4..6) != Some(&NEW.to_ne_bytes()) {
+        return Ok(None);
+    }
+    let mut rest = answer.get(20..).unwrap_or_default();
+    while let Some((head, body)) = rest.split_at_checked(4) {
+        let length = usize::from(u16::from_ne_bytes([head[0], head[1]]));
+        let kind = u16::from_ne_bytes([head[2], head[3]]);
+        if let (GENERATION, Some(value)) = (kind, body.first_chunk()) {
+            return Ok(Some(u32::from_be_bytes(*value)));
+        }
+        rest = rest.get(length.max(4).next_multiple_of(4)..).unwrap_or_default();
+    }
+    Ok(None)
 }
 
 #[cfg(test)]

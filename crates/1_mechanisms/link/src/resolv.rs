@@ -16,10 +16,10 @@ pub fn nameservers(text: &str) -> Vec<(IpAddr, Option<String>)> {
             Some((address, scope)) => (address, Some(scope.to_owned())),
             None => (word, None),
         };
-        if let Ok(ip) = address.parse::<IpAddr>() {
-            if !servers.iter().any(|(known, _)| *known == ip) {
-                servers.push((ip, scope));
-            }
+        if let Ok(ip) = address.parse::<IpAddr>()
+            && !servers.iter().any(|(known, _)| *known == ip)
+        {
+            servers.push((ip, scope));
         }
     }
     servers

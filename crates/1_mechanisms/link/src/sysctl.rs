@@ -77,14 +77,14 @@ impl Sysctl {
     pub fn plan_forwarding(&self, bridge: &str, uplinks: &[String], learning: &[String]) -> Vec<Change> {
         let mut plan = Vec::new();
         let mut want = |key: String, value: &str| {
-            if let Some(before) = self.get(&key) {
-                if before != value {
-                    plan.push(Change {
-                        key,
-                        before,
-                        after: value.to_owned(),
-                    });
-                }
+            if let Some(before) = self.get(&key)
+                && before != value
+            {
+                plan.push(Change {
+                    key,
+                    before,
+                    after: value.to_owned(),
+                });
             }
         };
         let ours = || std::iter::once(bridge).chain(uplinks.iter().map(String::as_str));

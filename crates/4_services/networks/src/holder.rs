@@ -49,10 +49,12 @@ fn sockets_on(table: &str, port: u16, only_listening: bool) -> Vec<String> {
     let mut inodes = Vec::new();
     for line in table.lines().skip(1) {
         let fields: Vec<&str> = line.split_whitespace().collect();
-        if let [_, at, _, state, _, _, _, _, _, inode, ..] = fields[..] {
-            if at.ends_with(&local) && (!only_listening || state == LISTENING) && inode != "0" {
-                inodes.push(inode.to_owned());
-            }
+        if let [_, at, _, state, _, _, _, _, _, inode, ..] = fields[..]
+            && at.ends_with(&local)
+            && (!only_listening || state == LISTENING)
+            && inode != "0"
+        {
+            inodes.push(inode.to_owned());
         }
     }
     inodes

@@ -242,25 +242,30 @@ pub(crate) struct Table {
     listing: Option<String>,
     /// What we applied.
     filter: Filter,
+    /// The generation of the host's rule set when we last saw ours whole.
+    generation: Option<u32>,
 }
 
 impl Table {
-    /// Brings the kernel's table in line. With `look`, the kernel is asked whether somebody flushed or changed it;
-    /// without, only a change of ours is applied.
-    pub(crate) fn bring(&mut self, filter: Filter, look: bool) -> Result<()> {
-        let same = self.listing.is_some() && filter == self.filter;
-        if same && !look {
+    /// Brings the kernel's table in line, also when somebody flushed or changed it.
+    pub(crate) fn bring(&mut self, filter: Filter) -> Result<()> {
+        let before = Nft::generation();
+        let untouched = self.listing.is_some() && before.is_some() && before == self.generation;
+        if untouched && filter == self.filter {
             return Ok(());
         }
         let nft = Nft::find()?;
-        let whole = match &self.listing {
-            None => true,
-            Some(known) if look => nft.table()?.as_ref() != Some(known),
-            Some(_) => false,
-        };
-        // A table that was flushed between two looks refuses the small transaction: then the whole is applied.
-        if whole || (!same && nft.apply(&link::nft::render_elements(&filter)).is_err()) {
+        let whole = untouched || (self.listing.is_some() && nft.table()? == self.listing);
+        if whole && filter != self.filter {
+            nft.apply(&link::nft::render_elements(&filter))?;
+        }
+        if whole {
+            let own_changes = u32::from(filter != self.filter);
+            // Anything more was somebody else's doing in between: the next look will see.
+            self.generation = before.map(|before| before.wrapping_add(own_changes));
+        } else {
             nft.apply(&link::nft::render(&filter))?;
+            self.generation = Nft::generation();
             self.listing = nft.table()?;
         }
         self.filter = filter;

@@ -341,7 +341,7 @@ impl Networks {
         state.networks.remove(name);
         if !last {
             let filter = state.filter();
-            state.table.bring(filter, false)?;
+            state.table.bring(filter)?;
         }
         Ok(())
     }
@@ -555,7 +555,7 @@ impl Inner {
         let bridge = host.bridge(&mut stored, &others, mtu(&uplinks))?;
         self.keep(state, name, &stored)?;
         let filter = state.filter();
-        state.table.bring(filter, true)?;
+        state.table.bring(filter)?;
         host.forwarding(&stored.bridge, &uplinks)?;
         self.serve(state, name, &mut host, &bridge)
     }
@@ -599,12 +599,12 @@ impl Inner {
     fn serve_once(&self, state: &mut State, name: &Name, v6: bool, bridge: &link::Link) -> Result<()> {
         let place = self.place(name);
         let active = state.get(name)?;
-        active.config = None;
         if active.process.as_mut().is_some_and(|process| !process.is_alive()) {
             active.process = None;
         }
         if active.process.is_none() {
             active.process = Process::adopt(name, &place);
+            active.config = None;
         }
         let process = match &mut active.process {
             Some(process) => process,
@@ -682,7 +682,7 @@ impl Inner {
         }
         if changed {
             let filter = state.filter();
-            state.table.bring(filter, false)?;
+            state.table.bring(filter)?;
         }
         Ok(())
     }

@@ -61,10 +61,7 @@ impl Process {
     /// Finds the process of a network that an earlier daemon started.
     pub(crate) fn adopt(network: &Name, place: &Place) -> Option<Self> {
         let stream = UnixStream::connect(place.socket()).ok()?;
-        match Self::greeted(network, stream, None) {
-            Ok(process) => Some(process),
-            Err(_) => None,
-        }
+        Self::greeted(network, stream, None).ok()
     }
 
     /// Starts a process and waits for its greeting. One that does not answer is ended first.
@@ -140,10 +137,10 @@ impl Process {
 
     /// Whether it lives. A dead one that we started is reaped.
     pub(crate) fn is_alive(&mut self) -> bool {
-        if let Some(child) = &mut self.child {
-            if !matches!(child.try_wait(), Ok(None)) {
-                return false;
-            }
+        if let Some(child) = &mut self.child
+            && !matches!(child.try_wait(), Ok(None))
+        {
+            return false;
         }
         let mut fds = [PollFd::new(&self.pidfd, PollFlags::IN)];
         matches!(

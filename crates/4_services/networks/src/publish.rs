@@ -51,15 +51,15 @@ impl Inner {
         }
         self.store(&network, &stored)?;
         active.stored = stored;
-        if let Some(process) = &mut active.process {
-            if process.hand(&new).is_err() {
-                // It died just now: what binds the ports again is the restart.
-                drop(new);
-                self.ensure(state, &network, None)?;
-            }
+        if let Some(process) = &mut active.process
+            && process.hand(&new).is_err()
+        {
+            // It died just now: what binds the ports again is the restart.
+            drop(new);
+            self.ensure(state, &network, None)?;
         }
         let filter = state.filter();
-        state.table.bring(filter, false)?;
+        state.table.bring(filter)?;
         self.tell(state, &network)
     }
 }

@@ -118,10 +118,8 @@ pub(crate) fn save<T: Serialize>(path: &Path, value: &T, lasting: bool) -> Resul
             file.sync_data()?;
         }
         fs::rename(&new, path)?;
-        if lasting {
-            if let Some(parent) = path.parent() {
-                File::open(parent)?.sync_all()?;
-            }
+        if lasting && let Some(parent) = path.parent() {
+            File::open(parent)?.sync_all()?;
         }
         Ok(())
     };

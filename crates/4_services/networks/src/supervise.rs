@@ -82,10 +82,10 @@ impl Inner {
         let mut sick = Vec::new();
         for (name, active) in &mut state.networks {
             // A network without a process was not brought up by this daemon.
-            if let Some(process) = &mut active.process {
-                if all || !Process::is_alive(process) {
-                    sick.push(name.clone());
-                }
+            if let Some(process) = &mut active.process
+                && (all || !Process::is_alive(process))
+            {
+                sick.push(name.clone());
             }
         }
         let mut first = Ok(());

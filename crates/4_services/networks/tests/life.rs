@@ -1,4 +1,5 @@
 //! What outlives a daemon, what is healed, and what is left behind: nothing.
+#![allow(clippy::unwrap_used)] // A test ends by panic.
 #![allow(unsafe_code)] // The ground makes network namespaces.
 
 mod ground;

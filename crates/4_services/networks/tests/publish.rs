@@ -1,4 +1,5 @@
 //! Published ports: who reaches them, and who is told that they are taken.
+#![allow(clippy::unwrap_used)] // A test ends by panic.
 #![allow(unsafe_code)] // The ground makes network namespaces.
 
 mod ground;

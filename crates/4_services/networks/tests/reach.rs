@@ -1,4 +1,5 @@
 //! Guests reach each other by name, and the outside; the outside sees the host.
+#![allow(clippy::unwrap_used)] // A test ends by panic.
 #![allow(unsafe_code)] // The ground makes network namespaces.
 
 mod ground;

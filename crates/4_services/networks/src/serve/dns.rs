@@ -225,10 +225,10 @@ async fn ask_tcp(view: &View, query: &Query, message: &[u8]) -> Vec<u8> {
             write_message(&mut stream, message).await?;
             read_message(&mut stream).await
         };
-        if let Ok(Ok(answer)) = timeout(UPSTREAM * 2, exchange).await {
-            if dns::is_answer_to(&answer, query.id, &query.question) {
-                return answer;
-            }
+        if let Ok(Ok(answer)) = timeout(UPSTREAM * 2, exchange).await
+            && dns::is_answer_to(&answer, query.id, &query.question)
+        {
+            return answer;
         }
     }
     dns::failure(query, Outcome::ServerFailed)

@@ -1,4 +1,5 @@
 //! A host of its own for every test: namespaces, an uplink, an outside world with a name server, and guests.
+#![allow(clippy::unwrap_used)] // A test ends by panic.
 #![allow(dead_code)] // Each test file uses a part of it.
 
 use std::fs::{self, File};
