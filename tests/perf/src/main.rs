@@ -7,6 +7,7 @@
 mod boot;
 mod command;
 mod house;
+mod lifecycle;
 mod many;
 mod measure;
 
@@ -17,6 +18,11 @@ type Bench = (&'static str, &'static str, fn(&Options) -> Result<(), String>);
 
 /// Every benchmark, in the order of `--list`.
 const BENCHES: &[Bench] = &[
+    (
+        "lifecycle",
+        "/bin/true without the daemon: create, start, wait, delete; crun",
+        lifecycle::bench,
+    ),
     (
         "command",
         "/bin/true through command line, daemon and network; podman, docker",

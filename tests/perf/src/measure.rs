@@ -34,6 +34,16 @@ pub fn report(name: &str, peer: &str, ours: Duration, theirs: Duration) -> f64 {
     ratio
 }
 
+/// The median time of one body, after a warm-up.
+///
+/// # Errors
+/// Whatever the body says.
+pub fn timed_median(rounds: usize, mut body: impl FnMut() -> Result<(), String>) -> Result<Duration, String> {
+    body()?;
+    let times: Result<Vec<Duration>, String> = (0..rounds.max(1)).map(|_| timed(&mut body)).collect();
+    times.map(median)
+}
+
 fn timed(body: &mut impl FnMut() -> Result<(), String>) -> Result<Duration, String> {
     let start = Instant::now();
     body()?;
