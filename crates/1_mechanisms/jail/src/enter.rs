@@ -10,6 +10,7 @@ use rustix::fs::{CWD, Mode, OFlags};
 use rustix::io::Errno;
 use rustix::thread::{ThreadNameSpaceType, move_into_thread_name_spaces};
 
+use crate::cgroup::Entry;
 use crate::prepare::{self, Bounds};
 use crate::recipe::{Policy, Process};
 use crate::start::{conclude, report_pipe, told};
@@ -51,9 +52,14 @@ fn enter_or_work(
 ) -> Result<Started> {
     let bounds = prepare::bounds(policy)?;
     let (ours, theirs) = report_pipe()?;
-    let first =
-        hostos::process::fork_into(|| told(join(target, process, &bounds, &stdio, &theirs, work), &theirs))
-            .or_fault(|| Fault::new(codes::FORK_FAILED))?;
+    let entry = joining::entry(target.cgroup.as_deref())?;
+    let way = entry.as_ref();
+    let first = joining::fork(way, || {
+        told(
+            join(target, process, &bounds, &stdio, &theirs, way, work),
+            &theirs,
+        )
+    })?;
     drop((theirs, stdio));
     conclude(first, &ours, Some(PATIENCE))
 }
@@ -65,6 +71,7 @@ fn join(
     bounds: &Bounds,
     stdio: &Stdio,
     pipe: &OwnedFd,
+    entry: Option<&Entry>,
     work: Option<&dyn Fn() -> i32>,
 ) -> Result<()> {
     confine::hide()?;
@@ -77,9 +84,7 @@ fn join(
             Some(group),
         );
     }
-    if let Some(path) = &target.cgroup {
-        joining::join(path)?;
-    }
+    joining::join(entry)?;
     prepare::limit_resources(bounds)?;
     let proc = rustix::fs::openat(
         CWD,

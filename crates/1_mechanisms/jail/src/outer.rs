@@ -14,6 +14,7 @@ use hostos::process::flag;
 use rustix::fs::{CWD, Gid, Mode, OFlags, Uid};
 use rustix::thread::{LinkNameSpaceType, ThreadNameSpaceType, UnshareFlags};
 
+use crate::cgroup::Entry;
 use crate::fittings::{self, Site};
 use crate::prepare::{self, Bounds};
 use crate::recipe::{NicSetup, Ns, Recipe, Root};
@@ -24,6 +25,8 @@ use crate::{Kept, Stdio, codes, confine, inner, joining, report};
 pub(crate) struct Job<'a> {
     /// The recipe.
     pub recipe: &'a Recipe,
+    /// The way into its cgroup.
+    pub entry: Option<Entry>,
     /// Its policy in the kernel's terms.
     pub bounds: Bounds,
     /// Namespaces made before.
@@ -43,9 +46,7 @@ pub(crate) fn run(job: &Job<'_>) -> Result<()> {
     let recipe = job.recipe;
     confine::hide()?;
     confine::take_streams(job.stdio)?;
-    if let Some(path) = &recipe.cgroup {
-        joining::join(path)?;
-    }
+    joining::join(job.entry.as_ref())?;
     let console = fittings::console(&job.stdio.stdin);
     own_terminal(job);
     hostos::process::unshare(UnshareFlags::NEWNS).or_fault(namespace)?;

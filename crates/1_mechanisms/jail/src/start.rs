@@ -10,7 +10,7 @@ use rustix::process::{Pid, PidfdFlags, Signal, WaitOptions, kill_process, pidfd_
 
 use crate::outer::{self, Job};
 use crate::recipe::{Process, Recipe};
-use crate::{Kept, Started, Stdio, codes, prepare, report};
+use crate::{Kept, Started, Stdio, codes, joining, prepare, report};
 
 /// Executes a recipe in namespaces made before: new mount, pid and cgroup namespaces, root, mounts, files,
 /// confinement, exec. Returns when the exec has succeeded. Forks.
@@ -61,6 +61,7 @@ fn start_job(
     let (ours, theirs) = report_pipe()?;
     let job = Job {
         recipe,
+        entry: joining::entry(recipe.cgroup.as_deref())?,
         bounds,
         kept,
         stdio,
@@ -68,8 +69,8 @@ fn start_job(
         die_with_parent,
         work,
     };
-    let first = hostos::process::fork_into(|| told(outer::run(&job), &theirs));
-    let first = first.or_fault(|| Fault::new(codes::FORK_FAILED))?;
+    let first = joining::fork(job.entry.as_ref(), || told(outer::run(&job), &theirs))?;
+    drop(job);
     drop(theirs);
     conclude(first, &ours, None)
 }

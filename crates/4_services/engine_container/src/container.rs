@@ -138,8 +138,7 @@ impl Container {
     pub fn reap(&mut self) -> Option<(ExitStatus, Duration)> {
         let exit = exit_of(self.first.as_ref()?.pidfd.as_fd())?;
         let first = self.first.take()?;
-        // The end of process 1 ended its pid namespace; whoever else was moved into the cgroup ends here.
-        if let Err(fault) = self.cgroups.kill(&self.plan.cgroup) {
+        if let Err(fault) = self.empty_cgroup() {
             eprintln!("{fault}");
         }
         let exit = exit_of_init(exit);
@@ -148,6 +147,16 @@ impl Container {
         self.status.phase = Phase::Stopped;
         self.asked_to_stop = false;
         Some((exit, first.since.elapsed()))
+    }
+
+    /// The end of process 1 ended its pid namespace; whoever else was moved into the cgroup ends here.
+    fn empty_cgroup(&self) -> Result<()> {
+        if self.cgroups.procs(&self.plan.cgroup)?.is_empty() {
+            return Ok(());
+        }
+        self.cgroups.kill(&self.plan.cgroup)?;
+        self.cgroups.remove(&self.plan.cgroup)?;
+        self.make_cgroup()
     }
 
     /// Kills process 1; its end comes as usual.

@@ -120,7 +120,7 @@ pub struct Probe {
 #[derive(Debug, Default)]
 pub struct Entry {
     directory: Option<OwnedFd>,
-    procs: Vec<(PathBuf, File)>,
+    files: Vec<(PathBuf, File)>,
 }
 
 impl Entry {
@@ -130,14 +130,14 @@ impl Entry {
         self.directory.as_ref().map(AsFd::as_fd)
     }
 
-    /// Moves a process into the cgroup, in every hierarchy that clone3 does not serve, or, with `everywhere`, in all.
-    /// Zero is the calling process; usable between fork and exec of a single-threaded program.
+    /// Moves a process of one thread into the cgroup, in every hierarchy that clone3 does not serve, or, with
+    /// `everywhere`, in all. Zero is the calling process; usable between fork and exec.
     ///
     /// # Errors
     /// `CGR001` naming the file.
     pub fn join(&self, pid: u32, everywhere: bool) -> Result<()> {
         let last = usize::from(!everywhere && self.directory.is_some());
-        for (path, file) in &self.procs[..self.procs.len() - last] {
+        for (path, file) in &self.files[..self.files.len() - last] {
             let mut file: &File = file;
             file.write_all(pid.to_string().as_bytes()).or_fault(|| {
                 Fault::new(WRITE_FAILED)
@@ -228,7 +228,8 @@ pub trait Cgroups {
     /// `CGR006`.
     fn thaw(&self, path: &Path) -> Result<()>;
 
-    /// Kills every process in it and below, frozen or not, and waits until none is left.
+    /// Kills every process in it and below, frozen or not, and waits until none is left. Whoever wants to use it again
+    /// after it was not empty removes it first and makes it anew.
     ///
     /// # Errors
     /// `CGR007` when some survive for ten seconds (uninterruptible sleep).

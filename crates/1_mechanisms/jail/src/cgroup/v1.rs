@@ -204,17 +204,19 @@ impl Cgroups for V1 {
 
     fn entry(&self, path: &Path) -> Result<Entry> {
         let mut entry = Entry::default();
-        for root in self.roots() {
-            let procs = root.join(checked(path)?).join("cgroup.procs");
-            let file = std::fs::OpenOptions::new()
-                .write(true)
-                .open(&procs)
-                .or_fault(|| {
-                    Fault::new(WRITE_FAILED)
-                        .arg("path", procs.display())
-                        .arg("value", 0)
-                })?;
-            entry.procs.push((procs, file));
+        let v1 = self
+            .hierarchies
+            .iter()
+            .map(|hierarchy| (&hierarchy.root, "tasks"));
+        let v2 = self.unified.iter().map(|root| (root, "cgroup.procs"));
+        for (root, file) in v1.chain(v2) {
+            let path = root.join(checked(path)?).join(file);
+            let file = std::fs::OpenOptions::new().write(true).open(&path).or_fault(|| {
+                Fault::new(WRITE_FAILED)
+                    .arg("path", path.display())
+                    .arg("value", 0)
+            })?;
+            entry.files.push((path, file));
         }
         if let Some(root) = &self.unified {
             let dir = root.join(path);

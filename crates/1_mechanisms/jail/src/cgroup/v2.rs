@@ -130,7 +130,7 @@ impl Cgroups for V2 {
         let directory = std::fs::File::open(&dir).or_fault(fault)?;
         Ok(Entry {
             directory: Some(directory.into()),
-            procs: vec![(procs, file)],
+            files: vec![(procs, file)],
         })
     }
 
@@ -257,13 +257,18 @@ pub(super) fn freeze(dir: &Path) -> Result<()> {
 
 /// Kills a subtree of a v2 hierarchy; a kernel before 5.14 has no cgroup.kill.
 pub(super) fn kill(dir: &Path) -> Result<()> {
-    if !dir.exists() {
+    // An empty one is left alone: after cgroup.kill, kernels up to at least 6.18 kill whatever is cloned into the cgroup
+    // (they compare its kill count with that of the parent's cgroup).
+    let populated = || {
+        let events = read(&dir.join("cgroup.events"));
+        events.is_some_and(|text| keyed(&text, "populated") != Some(0))
+    };
+    if !populated() {
         return Ok(());
     }
     let whole = write(&dir.join("cgroup.kill"), "1").is_ok();
     let empty = || {
-        let populated = read(&dir.join("cgroup.events")).and_then(|text| keyed(&text, "populated"));
-        if populated == Some(0) || !dir.exists() {
+        if !populated() {
             return true;
         }
         if !whole {

@@ -24,6 +24,8 @@ struct Viewer {
     socket: UnixStream,
     unsent: VecDeque<u8>,
     writing: bool,
+    /// Forgotten as soon as everything is sent.
+    ending: bool,
 }
 
 /// The console and its clients.
@@ -129,6 +131,7 @@ impl Console {
             socket: ours,
             unsent: scrollback.into(),
             writing: false,
+            ending: false,
         };
         viewer.flush(number, reactor);
         self.viewers.insert(number, viewer);
@@ -142,6 +145,7 @@ impl Console {
             return;
         };
         let mut alive = viewer.flush(number, reactor);
+        alive &= !(viewer.ending && viewer.unsent.is_empty());
         if alive && readable && room {
             let mut buffer = [0; 1024];
             match rustix::io::read(&viewer.socket, &mut buffer) {
@@ -205,7 +209,17 @@ impl Console {
     /// Ends the sessions of all clients, after the guest has stopped for good.
     pub fn dismiss(&mut self, reactor: &Reactor) {
         for number in self.viewers.keys().copied().collect::<Vec<_>>() {
-            self.remove_viewer(number, reactor);
+            self.end_viewer(number, reactor);
+        }
+    }
+
+    /// Ends the session of a client once it has got everything.
+    pub fn end_viewer(&mut self, number: u32, reactor: &Reactor) {
+        if let Some(viewer) = self.viewers.get_mut(&number) {
+            viewer.ending = true;
+            if viewer.unsent.is_empty() {
+                self.remove_viewer(number, reactor);
+            }
         }
     }
 }

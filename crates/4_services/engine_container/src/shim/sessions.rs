@@ -170,7 +170,7 @@ impl Server {
         let awaits_start = self.container.status().phase == Phase::Starting;
         if !self.container.runs() && !awaits_start {
             // Nothing more will come: what there was is shown, then the session ends.
-            self.console.remove_viewer(number, &self.reactor);
+            self.console.end_viewer(number, &self.reactor);
         }
         Ok((Attached::Console { scrollback }, vec![fd], State::Console))
     }
