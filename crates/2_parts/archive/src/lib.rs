@@ -7,7 +7,6 @@
 
 pub mod deb;
 pub mod deb822;
-#[cfg(feature = "signature")]
 pub mod job;
 pub mod packages;
 pub mod relation;
@@ -18,6 +17,8 @@ pub mod signature;
 pub mod sources;
 pub mod time;
 pub mod version;
+#[cfg(feature = "signature")]
+pub mod work;
 
 use fault::Code;
 

@@ -13,7 +13,7 @@ fn main() -> ExitCode {
     let tree = std::env::args_os().nth(1).map(PathBuf::from).unwrap_or_default();
     let threads = std::thread::available_parallelism().map_or(2, |n| n.get().min(MOST_THREADS));
     let input = std::io::BufReader::new(std::io::stdin());
-    match archive::job::serve(input, std::io::stdout(), &tree, threads) {
+    match archive::work::serve(input, std::io::stdout(), &tree, threads) {
         Ok(()) => ExitCode::SUCCESS,
         Err(fault) => {
             eprintln!("posada-worker: {fault}");
