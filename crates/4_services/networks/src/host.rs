@@ -2,6 +2,7 @@
 
 use std::net::IpAddr;
 use std::path::{Path, PathBuf};
+use std::process::Stdio;
 
 use fault::{Fault, Result};
 use link::nft::{Filter, Nft};
@@ -46,6 +47,36 @@ pub(crate) fn random() -> u64 {
     u64::from_le_bytes(bytes)
 }
 
+/// Whether the kernel speaks IPv6 at all.
+pub(crate) fn kernel_has_v6() -> bool {
+    Path::new("/proc/sys/net/ipv6/conf").exists()
+}
+
+/// Has systemd-resolved, where it runs, ask the gateway for the guests' names. The setting belongs to the bridge and
+/// goes with it (resolvectl(1)).
+fn tell_resolved(stored: &Stored) {
+    let resolvectl = Path::new("/usr/bin/resolvectl");
+    if !resolvectl.exists() || !Path::new("/run/systemd/resolve/io.systemd.Resolve").exists() {
+        return;
+    }
+    let gateway = stored.subnet.gateway().to_string();
+    let domain = format!("~{}", stored.domain());
+    for args in [
+        ["dns", &stored.bridge, &gateway],
+        ["domain", &stored.bridge, &domain],
+        ["default-route", &stored.bridge, "no"],
+    ] {
+        let mut command = std::process::Command::new(resolvectl);
+        command
+            .args(args)
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(Stdio::null());
+        // A convenience: names are answered on the gateway's address in any case.
+        let _ = command.status();
+    }
+}
+
 impl Host {
     pub(crate) fn open(run_dir: &Path) -> Result<Self> {
         Ok(Host {
@@ -53,11 +84,6 @@ impl Host {
             sysctl: Sysctl::at(Path::new("/proc/sys")),
             changed_path: run_dir.join("networks/host.json"),
         })
-    }
-
-    /// Whether the kernel speaks IPv6 at all.
-    pub(crate) fn has_v6(&self) -> bool {
-        self.sysctl.get("net/ipv6/conf/all/disable_ipv6").is_some()
     }
 
     /// Chooses everything that a new network needs. `ours` are subnets of our other networks.
@@ -137,7 +163,7 @@ impl Host {
         if bridge.mtu != mtu {
             self.links.set_mtu(&bridge, mtu)?;
         }
-        let v6 = self.has_v6();
+        let v6 = kernel_has_v6();
         if v6 {
             let conf = format!("net/ipv6/conf/{}", stored.bridge);
             // The bridge is a router's: it takes no address or route from what guests advertise.
@@ -168,6 +194,7 @@ impl Host {
         }
         if !bridge.up {
             self.links.set_up(&bridge, true)?;
+            tell_resolved(stored);
         }
         Ok(bridge)
     }

@@ -16,7 +16,7 @@ use model::api::Finding;
 use model::{Id, Lease, Name, NetworkSpec, NetworkStatus, NicStatus, Publish, Transport};
 
 use crate::allocate::Wish;
-use crate::host::{Host, Table, Uplinks};
+use crate::host::{Host, Table, Uplinks, kernel_has_v6};
 use crate::process::{Place, Process};
 use crate::record::{self, Card, Stored};
 use crate::wire::{Config, ForwardEntry, GuestEntry, Listen, Role};
@@ -82,6 +82,8 @@ pub(crate) struct Active {
     pub(crate) process: Option<Process>,
     /// What the process was last told.
     pub(crate) config: Option<Config>,
+    /// Whether it shall be up: this daemon brought it up or found it so.
+    pub(crate) wanted: bool,
 }
 
 impl Networks {
@@ -116,6 +118,7 @@ impl Networks {
                 name,
                 Active {
                     stored,
+                    wanted: process.is_some(),
                     process,
                     config: None,
                 },
@@ -164,10 +167,15 @@ impl Networks {
             self.inner.tell(&mut state, &request.network)?;
         }
         let stored = &state.get(&request.network)?.stored;
-        let addresses = vec![
+        let mut addresses = vec![
             (IpAddr::V4(card.ip), stored.subnet.prefix_len),
             (IpAddr::V6(card.ip6), 64),
         ];
+        let mut gateways: Vec<IpAddr> = vec![stored.subnet.gateway().into(), stored.prefix6.gateway().into()];
+        if !kernel_has_v6() {
+            addresses.truncate(1);
+            gateways.truncate(1);
+        }
         let status = NicStatus {
             network: request.network.clone(),
             host_link: card.host_link(),
@@ -179,7 +187,7 @@ impl Networks {
             link: card.guest_link(),
             mac: card.mac.to_string(),
             addresses,
-            gateways: vec![stored.subnet.gateway().into(), stored.prefix6.gateway().into()],
+            gateways,
             mtu: None,
         };
         Ok((status, setup))
@@ -476,7 +484,7 @@ fn status(state: &mut State, name: &Name) -> NetworkStatus {
         bridge: stored.bridge.clone(),
         gateway: Some(stored.subnet.gateway()),
         prefix_len: stored.subnet.prefix_len,
-        gateway6: Some(stored.prefix6.gateway()),
+        gateway6: kernel_has_v6().then(|| stored.prefix6.gateway()),
         serving: alive,
         pid: active
             .process
@@ -539,6 +547,7 @@ impl Inner {
         }
         // Recorded before anything of it exists, so that it is found again after a crash in between.
         self.keep(state, name, &stored)?;
+        state.get(name)?.wanted = true;
         let others: Vec<&Stored> = state
             .networks
             .iter()
@@ -557,7 +566,7 @@ impl Inner {
         let filter = state.filter();
         state.table.bring(filter)?;
         host.forwarding(&stored.bridge, &uplinks)?;
-        self.serve(state, name, &mut host, &bridge)
+        self.serve(state, name, &bridge)
     }
 
     /// Records a network when it changed, on disk and here.
@@ -574,6 +583,7 @@ impl Inner {
                     stored: stored.clone(),
                     process: None,
                     config: None,
+                    wanted: true,
                 };
                 state.networks.insert(name.clone(), active);
             }
@@ -582,8 +592,8 @@ impl Inner {
     }
 
     /// Has a living process that holds every socket it needs and knows what to serve.
-    fn serve(&self, state: &mut State, name: &Name, host: &mut Host, bridge: &link::Link) -> Result<()> {
-        let v6 = host.has_v6();
+    fn serve(&self, state: &mut State, name: &Name, bridge: &link::Link) -> Result<()> {
+        let v6 = kernel_has_v6();
         match self.serve_once(state, name, v6, bridge) {
             // It died while it was spoken to, or hangs: a new one takes its place.
             Err(fault) if fault.is(PROCESS_SILENT) => {

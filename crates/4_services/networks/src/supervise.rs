@@ -49,11 +49,9 @@ fn watch(weak: &Weak<Inner>) {
         if due {
             round = Instant::now();
         }
-        if died || due {
-            // Told again by the next call that needs the network; here there is nobody to tell.
-            if inner.heal(due).is_err() && died {
-                std::thread::sleep(Duration::from_secs(1));
-            }
+        // What fails is told by the next call that needs the network; here there is nobody to tell.
+        if inner.heal(due).is_err() && died {
+            std::thread::sleep(Duration::from_secs(1));
         }
     }
 }
@@ -80,11 +78,9 @@ impl Inner {
     pub(crate) fn heal(&self, all: bool) -> Result<()> {
         let mut state = self.lock();
         let mut sick = Vec::new();
-        for (name, active) in &mut state.networks {
-            // A network without a process was not brought up by this daemon.
-            if let Some(process) = &mut active.process
-                && (all || !Process::is_alive(process))
-            {
+        for (name, active) in state.networks.iter_mut().filter(|(_, active)| active.wanted) {
+            let alive = active.process.as_mut().is_some_and(Process::is_alive);
+            if all || !alive {
                 sick.push(name.clone());
             }
         }

@@ -80,6 +80,12 @@ fn other_names_are_asked_of_the_hosts_name_servers() {
             );
             assert_eq!(resolve(web.gateway(), "nobody.example.org", kind::A), (3, vec![]));
         });
+        // Changes are followed without being told.
+        ground.resolv_conf("nameserver 203.0.113.98\nnameserver 203.0.113.99\n", false);
+        std::thread::sleep(std::time::Duration::from_millis(1500));
+        within(&web.netns, || {
+            assert_eq!(resolve(web.gateway(), UPSTREAM_NAME, kind::A).0, 2)
+        });
         ground.resolv_conf(&format!("nameserver {NAME_SERVER}\n"), false);
         networks.ensure(&network(), &NetworkSpec::default()).unwrap();
         within(&web.netns, || {
@@ -101,4 +107,74 @@ fn other_names_are_asked_of_the_hosts_name_servers() {
             assert!(socket.recv(&mut [0; 512]).is_err());
         });
     });
+}
+
+/// A TCP segment without a connection: acknowledgement only, far outside of any window.
+fn stray(from: std::net::SocketAddrV4, to: std::net::SocketAddrV4) -> Vec<u8> {
+    let mut segment = Vec::new();
+    segment.extend(from.port().to_be_bytes());
+    segment.extend(to.port().to_be_bytes());
+    segment.extend(0x7777_7777_u32.to_be_bytes());
+    segment.extend(0x1234_5678_u32.to_be_bytes());
+    segment.extend([0x50, 0x10, 0xff, 0xff, 0, 0, 0, 0]);
+    let pseudo = [
+        &from.ip().octets()[..],
+        &to.ip().octets()[..],
+        &[0, 6, 0, 20][..],
+        &segment[..],
+    ]
+    .concat();
+    let mut sum: u32 = pseudo
+        .chunks(2)
+        .map(|pair| u32::from(pair[0]) << 8 | u32::from(pair[1]))
+        .sum();
+    while sum > 0xffff {
+        sum = (sum & 0xffff) + (sum >> 16);
+    }
+    segment[16..18].copy_from_slice(&(!(sum as u16)).to_be_bytes());
+    segment
+}
+
+#[test]
+fn a_segment_that_cannot_be_translated_back_is_not_answered_by_a_reset() {
+    alone(
+        "a_segment_that_cannot_be_translated_back_is_not_answered_by_a_reset",
+        |ground| {
+            let networks = ground.up();
+            let web = ground.guest(&networks, "web");
+            let server: std::net::SocketAddrV4 = format!("{OUTSIDE4}:80").parse().unwrap();
+            let listener = within(&ground.outside, || std::net::TcpListener::bind(server).unwrap());
+            let _client = within(&web.netns, || std::net::TcpStream::connect(server).unwrap());
+            let std::net::SocketAddr::V4(seen) = listener.accept().unwrap().1 else {
+                unreachable!()
+            };
+            let resets = |port: u16, client: std::net::SocketAddrV4| {
+                within(&ground.outside, || {
+                    let raw = socket2::Socket::new(
+                        socket2::Domain::IPV4,
+                        socket2::Type::RAW,
+                        Some(socket2::Protocol::TCP),
+                    )
+                    .unwrap();
+                    raw.bind(&std::net::SocketAddr::from((*server.ip(), 0)).into())
+                        .unwrap();
+                    let raw = std::net::UdpSocket::from(raw);
+                    raw.set_read_timeout(Some(std::time::Duration::from_millis(300)))
+                        .unwrap();
+                    let from = std::net::SocketAddrV4::new(*server.ip(), port);
+                    raw.send_to(&stray(from, client), (*client.ip(), 0)).unwrap();
+                    let mut buffer = [0; 2048];
+                    let mut count = 0;
+                    while let Ok(length) = raw.recv(&mut buffer) {
+                        let segment = &buffer[20..length];
+                        let reset = segment[13] & 4 != 0;
+                        count += usize::from(reset && segment[2..4] == port.to_be_bytes());
+                    }
+                    count
+                })
+            };
+            assert_eq!(resets(80, seen), 0, "a flow of ours");
+            assert_eq!(resets(81, seen), 1, "what never was ours is answered as before");
+        },
+    );
 }
