@@ -1,9 +1,42 @@
-//! The control plane: admission, reconcilers and operations over all services.
+//! The control plane: admission, operations and the finding-again of guests, over all services.
+//!
+//! ```text
+//!  door ──▶ Control ── admission (pure) ──▶ store: record + operation, one transaction
+//!                                              │
+//!             one queue per guest ◀── Runner ──┘
+//!                    │ steps (launch, power, remove, amend)
+//!                    ▼
+//!     images · networks · shims        shims ── events ──▶ watch ──▶ adopt::follow
+//! ```
+//!
+//! A guest's life as its record tells it:
+//!
+//! ```text
+//!  defined ─▶ starting ─▶ running ⇄ paused
+//!                │           │ stop, or its own end
+//!                ▼           ▼
+//!             failed ◀─ stopping ─▶ stopped ─▶ starting …
+//! ```
+
 pub mod admission;
+mod adopt;
+mod amend;
 pub mod codes;
+mod control;
+mod doctor;
+mod explain;
+mod house;
 pub mod ids;
+mod launch;
 pub mod merge;
 pub mod names;
+mod nouns;
 pub mod plan;
+mod power;
 pub mod records;
+mod remove;
 pub mod setup;
+mod watch;
+
+pub use control::{Control, Files};
+pub use house::{House, Settings};

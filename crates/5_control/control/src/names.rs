@@ -115,7 +115,7 @@ pub fn pleasant(id: &Id, taken: impl Fn(&Name) -> bool) -> Name {
     let mut draw = |list: &'static [&'static str]| {
         let length = list.len() as u64;
         let index = usize::try_from(seed % length).unwrap_or(0);
-        seed = seed / length ^ seed.rotate_left(17);
+        seed = (seed / length) ^ seed.rotate_left(17);
         list[index]
     };
     for round in 0u32.. {

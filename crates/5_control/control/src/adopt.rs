@@ -1,0 +1,241 @@
+//! What a new daemon does with the world it finds: adopt shims, clean up after dead ones, go on with operations.
+
+use std::collections::HashSet;
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use engine::protocol::Told;
+use fault::{Fault, OrFault, Result};
+use model::{Id, NetworkSpec, Phase};
+use store::{Expected, Txn};
+
+use crate::codes::SHIM_DIED;
+use crate::control::Control;
+use crate::house::{House, broken, default_network, fact};
+use crate::power::{On, exit_word, is_alive};
+use crate::records::{BOOT_KEY, StoredGuest, network_key};
+use crate::remove;
+use crate::watch::Heard;
+
+/// Actor of what the daemon begins by itself.
+pub(crate) const DAEMON: &str = "daemon";
+
+/// How often the daemon looks after what has no events.
+const ROUND: Duration = Duration::from_secs(5);
+
+/// Records the default network once.
+pub(crate) fn default_records(house: &House) -> Result<()> {
+    let key = network_key(&default_network());
+    if house.store.get::<NetworkSpec>(&key)?.is_none() {
+        let txn = Txn::new()
+            .expect(&key, Expected::Absent)
+            .put(&key, &NetworkSpec::default());
+        house.store.commit(txn)?;
+    }
+    Ok(())
+}
+
+/// Finds every guest again. Afterwards every record tells the truth and every living shim is listened to.
+pub(crate) fn guests(house: &House) -> Result<()> {
+    let mut known = HashSet::new();
+    for stored in house.guests()? {
+        known.insert(stored.id().clone());
+        if let Err(fault) = guest(house, &stored) {
+            house.observe(stored.id(), |status| {
+                status.phase = Phase::Failed;
+                status.reason = Some(fault.clone());
+            })?;
+        }
+    }
+    let trashed: HashSet<Id> = remove::trash(house)?.iter().map(|stored| stored.id().clone()).collect();
+    orphans(&house.settings.run_dir.join("guests"), &known, |id| {
+        let run_dir = house.run_of(id);
+        if let Ok(mut shim) = engine::shim::Shim::connect(&run_dir) {
+            let _ = shim.stop(engine::Stop::Forced);
+            let _ = shim.delete();
+        }
+        engine_container::cleanup(&run_dir)?;
+        remove::delete_tree(&run_dir)
+    })?;
+    let state = &house.settings.state_dir;
+    orphans(&state.join("guests"), &known, |id| remove::delete_tree(&house.state_of(id)))?;
+    orphans(&state.join("trash"), &trashed, |id| {
+        // A crash between moving the tree and recording it leaves a known guest's tree here.
+        if known.contains(id) && !house.state_of(id).exists() {
+            let back = house.state_of(id);
+            return std::fs::rename(remove::trash_dir(house, id), &back).or_fault(|| broken(&back));
+        }
+        remove::delete_tree(&remove::trash_dir(house, id))
+    })
+}
+
+fn guest(house: &House, stored: &StoredGuest) -> Result<()> {
+    let id = stored.id();
+    let phase = stored.guest.status.phase;
+    if let Some(status) = house.refresh(id)? {
+        house.watch.subscribe(id, &house.run_of(id))?;
+        if status.phase == Phase::Stopped && is_alive(phase) {
+            // Ended while no daemon listened; the operation that gives back what it held follows.
+            let event = fact("guest.exited", &stored.guest.name, &exit_details(status.exit));
+            house.store.commit(Txn::new().event(&event).observed())?;
+        }
+        return Ok(());
+    }
+    let there = house.run_of(id).exists();
+    if !there && !is_alive(phase) {
+        return Ok(());
+    }
+    house.lower(stored, true)?;
+    let rebooted = !there;
+    let reason = Fault::new(SHIM_DIED).arg("name", &stored.guest.name);
+    house
+        .change(id, |stored, txn| {
+            let status = &mut stored.guest.status;
+            status.pid = None;
+            status.shim_pid = None;
+            if !is_alive(status.phase) {
+                return Ok(txn.observed());
+            }
+            // After a reboot of the host there is no run directory: nothing failed, it is just down.
+            status.phase = if rebooted { Phase::Stopped } else { Phase::Failed };
+            status.reason = (!rebooted).then(|| reason.clone());
+            let kind = if rebooted { "guest.stopped" } else { "guest.failed" };
+            let event = fact(kind, &stored.guest.name, &[("reason", "host or shim ended".to_owned())]);
+            Ok(txn.event(&event))
+        })
+        .map(drop)
+}
+
+fn exit_details(exit: Option<model::ExitStatus>) -> Vec<(&'static str, String)> {
+    exit.map(|exit| ("exit", exit_word(exit))).into_iter().collect()
+}
+
+/// Hands every entry of a directory that is named like an identity and not known to `remove`.
+fn orphans(dir: &Path, known: &HashSet<Id>, remove: impl Fn(&Id) -> Result<()>) -> Result<()> {
+    let entries = match std::fs::read_dir(dir) {
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(()),
+        entries => entries.or_fault(|| broken(dir))?,
+    };
+    for entry in entries.flatten() {
+        let name = entry.file_name().to_string_lossy().into_owned();
+        let is_id = name.len() == 32 && name.bytes().all(|byte| byte.is_ascii_hexdigit());
+        let id = Id(name);
+        if is_id && !known.contains(&id) {
+            remove(&id)?;
+        }
+    }
+    Ok(())
+}
+
+/// What follows from what a shim tells.
+pub(crate) fn follow(control: &Arc<Control>, id: &Id, heard: Heard) {
+    let house = control.house();
+    let Ok(Some(stored)) = house.find(id) else {
+        return;
+    };
+    let tell = |kind: &str, details: &[(&'static str, String)]| {
+        let event = fact(kind, &stored.guest.name, details);
+        // An event that cannot be written is lost; what it is about is observed again.
+        let _ = house.store.commit(Txn::new().event(&event).observed());
+    };
+    let _ = house.refresh(id);
+    match heard {
+        Heard::Told(Told::Started { pid }) => tell("guest.started", &[("pid", pid.to_string())]),
+        Heard::Told(Told::Paused) => tell("guest.paused", &[]),
+        Heard::Told(Told::Resumed) => tell("guest.resumed", &[]),
+        Heard::Told(Told::OutOfMemory) => tell("guest.out-of-memory", &[]),
+        Heard::Told(Told::Ended { exit, again, destroy }) => {
+            tell("guest.exited", &[("exit", exit_word(exit)), ("again", again.to_string())]);
+            if !again {
+                settle(control, &stored, destroy);
+            }
+        }
+        Heard::Gone => settle(control, &stored, false),
+    }
+}
+
+/// Has what an ended guest held given back, unless an operation that does so is on its way already.
+fn settle(control: &Arc<Control>, stored: &StoredGuest, destroy: bool) {
+    let open = control.runner().open_in(&stored.id().0).unwrap_or_default();
+    let covers = |kind: &str| matches!(kind, "stop" | "restart" | "rm" | "settle");
+    if open.iter().any(|operation| covers(&operation.kind)) && !destroy {
+        return;
+    }
+    let house = control.house();
+    let alive = house.find(stored.id()).ok().flatten().is_some_and(|s| is_alive(s.guest.status.phase));
+    if !house.run_of(stored.id()).exists() && !alive {
+        return;
+    }
+    let on = On {
+        destroy,
+        ..On::guest(stored.id())
+    };
+    // When the store cannot be written, the next daemon finds the guest ended and settles it.
+    let _ = control.submit("settle", stored, &on, DAEMON, Txn::new());
+}
+
+/// After the daemon found everything: operations go on, ended guests are settled, autostart happens once per boot,
+/// and a thread looks after networks and trash.
+pub(crate) fn go_on(control: &Arc<Control>) -> Result<()> {
+    control.runner().resume(control.house_arc())?;
+    for stored in control.house().guests()? {
+        let run_dir = control.house().run_of(stored.id());
+        if stored.guest.status.phase == Phase::Stopped && run_dir.exists() {
+            settle(control, &stored, false);
+        }
+    }
+    let boot = std::fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap_or_default();
+    let boot = boot.trim().to_owned();
+    let before = control.house().store.get::<String>(BOOT_KEY)?;
+    if before.is_none_or(|entry| entry.value != boot) {
+        control.house().store.commit(Txn::new().put(BOOT_KEY, &boot))?;
+        autostart(control)?;
+    }
+    let control = Arc::downgrade(control);
+    std::thread::Builder::new()
+        .name("rounds".to_owned())
+        .spawn(move || {
+            while let Some(control) = control.upgrade() {
+                rounds(control.house());
+                drop(control);
+                std::thread::sleep(ROUND);
+            }
+        })
+        .or_fault(|| Fault::new(crate::codes::STATE_BROKEN).arg("path", "thread"))
+        .map(drop)
+}
+
+/// Starts what shall start with the host, lower orders first, each after the delay of the one before.
+fn autostart(control: &Arc<Control>) -> Result<()> {
+    let mut due: Vec<StoredGuest> = control
+        .house()
+        .guests()?
+        .into_iter()
+        .filter(|stored| stored.guest.spec.autostart.enabled && !is_alive(stored.guest.status.phase))
+        .collect();
+    due.sort_by_key(|stored| (stored.guest.spec.autostart.order, stored.guest.name.clone()));
+    if due.is_empty() {
+        return Ok(());
+    }
+    let control = Arc::clone(control);
+    std::thread::Builder::new()
+        .name("autostart".to_owned())
+        .spawn(move || {
+            for stored in due {
+                // Its own failure stands in its record; the others start all the same.
+                let _ = control.start(&stored.id().0, DAEMON);
+                let delay = stored.guest.spec.autostart.delay;
+                std::thread::sleep(Duration::from_secs(delay.into()));
+            }
+        })
+        .or_fault(|| Fault::new(crate::codes::STATE_BROKEN).arg("path", "thread"))
+        .map(drop)
+}
+
+/// Heals networks whose process died, and deletes what has been in the trash for its time.
+fn rounds(house: &House) {
+    // What does not heal now is tried again in the next round.
+    let _ = house.networks.supervise();
+    let _ = remove::empty(house, false);
+}
