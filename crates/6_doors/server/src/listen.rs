@@ -23,7 +23,7 @@ pub(crate) fn handed_over(variable: impl Fn(&str) -> Option<String>) -> Option<U
 
 /// A duplicate, closed on exec, of a descriptor that the process inherited.
 fn duplicate(number: i32) -> Option<std::os::fd::OwnedFd> {
-    hostos::inherited(number).ok()
+    hostos::descriptors::inherited(number).ok()
 }
 
 /// Binds the socket with mode 0660 and the group, in place of one that nobody listens on any more.
