@@ -253,6 +253,10 @@ impl House {
                     drop(shim);
                     self.lower(&stored, false)?;
                 }
+                Phase::Starting => {
+                    self.connect(&stored, &mut shim)?;
+                    return Ok((stored, shim));
+                }
                 _ => return Ok((stored, shim)),
             }
         } else {
@@ -262,13 +266,18 @@ impl House {
         let stored = self.attach(id)?;
         let plan = self.plan_of(&stored)?;
         let mut shim = engine::shim::spawn(&self.settings.shim_exe, &plan)?;
-        let namespace = shim.create()?;
-        if let Some(namespace) = namespace
-            && !stored.nics.is_empty()
-        {
-            self.networks.connect(id, namespace.as_fd())?;
-        }
+        self.connect(&stored, &mut shim)?;
         Ok((stored, shim))
+    }
+
+    /// Has the namespaces made and the links put into them. Does nothing twice.
+    fn connect(&self, stored: &StoredGuest, shim: &mut Shim) -> Result<()> {
+        match shim.create()? {
+            Some(namespace) if !stored.nics.is_empty() => {
+                self.networks.connect(stored.id(), namespace.as_fd())
+            }
+            _ => Ok(()),
+        }
     }
 
     /// Takes away everything that a guest holds of the host while it does not run: shim, namespaces, cgroup, links,
