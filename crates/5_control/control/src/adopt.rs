@@ -6,8 +6,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use engine::protocol::Told;
+use engine::shim::Shim;
 use fault::{Fault, OrFault, Result};
-use model::{Id, NetworkSpec, Phase};
+use model::{Id, NetworkSpec, Phase, Reaction};
 use store::{Expected, Txn};
 
 use crate::codes::SHIM_DIED;
@@ -48,10 +49,12 @@ pub(crate) fn guests(house: &House) -> Result<()> {
             })?;
         }
     }
+    let alive: Vec<Id> = known.iter().cloned().collect();
+    house.networks.sweep(&alive)?;
     let trashed: HashSet<Id> = remove::trash(house)?.iter().map(|stored| stored.id().clone()).collect();
     orphans(&house.settings.run_dir.join("guests"), &known, |id| {
         let run_dir = house.run_of(id);
-        if let Ok(mut shim) = engine::shim::Shim::connect(&run_dir) {
+        if let Ok(mut shim) = Shim::connect(&run_dir) {
             let _ = shim.stop(engine::Stop::Forced);
             let _ = shim.delete();
         }
@@ -73,6 +76,16 @@ pub(crate) fn guests(house: &House) -> Result<()> {
 fn guest(house: &House, stored: &StoredGuest) -> Result<()> {
     let id = stored.id();
     let phase = stored.guest.status.phase;
+    let begun = Shim::connect(&house.run_of(id)).and_then(|mut shim| shim.status());
+    if begun.is_ok_and(|status| matches!(status.phase, Phase::Starting | Phase::Defined)) {
+        // Half up, for an operation that will begin again or for a copy that nobody waits for any more.
+        house.lower(stored, true)?;
+        return house.observe(id, |status| {
+            if is_alive(status.phase) {
+                status.phase = Phase::Stopped;
+            }
+        });
+    }
     if let Some(status) = house.refresh(id)? {
         house.watch.subscribe(id, &house.run_of(id))?;
         if status.phase == Phase::Stopped && is_alive(phase) {
@@ -151,7 +164,15 @@ pub(crate) fn follow(control: &Arc<Control>, id: &Id, heard: Heard) {
                 settle(control, &stored, destroy);
             }
         }
-        Heard::Gone => settle(control, &stored, false),
+        Heard::Gone => {
+            settle(control, &stored, false);
+            let spec = &stored.guest.spec;
+            let again = stored.guest.status.wanted && spec.policies.on_crash == Reaction::Restart;
+            if again && is_alive(stored.guest.status.phase) {
+                // Without its shim a guest cannot restart itself.
+                let _ = control.start(&id.0, DAEMON);
+            }
+        }
     }
 }
 
@@ -181,8 +202,12 @@ pub(crate) fn go_on(control: &Arc<Control>) -> Result<()> {
     control.runner().resume(control.house_arc())?;
     for stored in control.house().guests()? {
         let run_dir = control.house().run_of(stored.id());
-        if stored.guest.status.phase == Phase::Stopped && run_dir.exists() {
+        let down = matches!(stored.guest.status.phase, Phase::Stopped | Phase::Failed);
+        if down && run_dir.exists() {
             settle(control, &stored, false);
+        } else if down && stored.guest.spec.ephemeral {
+            // Its end came with the host's; it goes as it would have gone.
+            control.submit("settle", &stored, &On::guest(stored.id()), DAEMON, Txn::new())?;
         }
     }
     let boot = std::fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap_or_default();

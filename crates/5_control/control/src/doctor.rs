@@ -19,7 +19,7 @@ impl Control {
     #[must_use]
     pub fn doctor(&self) -> Vec<Finding> {
         let settings = &self.house().settings;
-        let mut findings = vec![kernel(), clock(now_ms()), space(&settings.state_dir), executables(settings)];
+        let mut findings = vec![clock(now_ms()), space(&settings.state_dir), executables(settings)];
         findings.push(proxy(settings));
         findings.push(group(settings));
         findings.extend(engine_container::ContainerEngine.probe());
@@ -37,24 +37,6 @@ fn finding(check: &str, verdict: Verdict, seen: impl Into<String>, remedy: Optio
         seen: seen.into(),
         remedy: remedy.map(str::to_owned),
     }
-}
-
-fn kernel() -> Finding {
-    let release = std::fs::read_to_string("/proc/sys/kernel/osrelease").unwrap_or_default();
-    let release = release.trim();
-    // Overlays over id-mapped layers came with Linux 5.19.
-    let verdict = match version(release) {
-        Some(version) if version >= (5, 19) => Verdict::Good,
-        Some(_) => Verdict::Bad,
-        None => Verdict::Limited,
-    };
-    let remedy = (verdict == Verdict::Bad).then_some("apt-get install linux-image-amd64 && reboot");
-    finding("doctor-kernel", verdict, release, remedy)
-}
-
-fn version(release: &str) -> Option<(u32, u32)> {
-    let mut parts = release.split(['.', '-', '+']);
-    Some((parts.next()?.parse().ok()?, parts.next()?.parse().ok()?))
 }
 
 fn clock(now_ms: u64) -> Finding {
@@ -111,13 +93,5 @@ mod tests {
     fn a_wrong_clock_is_named() {
         assert_eq!(clock(0).verdict, Verdict::Bad);
         assert_eq!(clock(EARLIEST_MS + 1).verdict, Verdict::Good);
-    }
-
-    #[test]
-    fn kernel_versions_are_compared_as_numbers() {
-        assert_eq!(version("6.1.0-13-amd64"), Some((6, 1)));
-        assert_eq!(version("5.9-rc1"), Some((5, 9)));
-        assert!(version("5.9") < version("5.19"));
-        assert_eq!(version("x"), None);
     }
 }

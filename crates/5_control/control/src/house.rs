@@ -51,8 +51,9 @@ pub struct House {
     pub(crate) watch: Watch,
     /// Held while a request is judged and recorded, so that two requests cannot both take a name or a port.
     pub(crate) admission: Mutex<()>,
-    /// Held while a guest's observed state is read and written, so that the last reading wins.
-    refreshing: Mutex<()>,
+    /// Held (one of them, by identity) while a guest's observed state is read and written, so that the last reading
+    /// wins; one shim that does not answer holds up few others.
+    refreshing: [Mutex<()>; 64],
 }
 
 /// The network that guests are plugged into when they say nothing.
@@ -75,7 +76,7 @@ impl House {
             networks,
             watch,
             admission: Mutex::new(()),
-            refreshing: Mutex::new(()),
+            refreshing: std::array::from_fn(|_| Mutex::new(())),
         }
     }
 
@@ -157,7 +158,9 @@ impl House {
 
     /// Asks a guest's shim how it is and writes that down. Tells whether a shim answered.
     pub(crate) fn refresh(&self, id: &Id) -> Result<Option<InstanceStatus>> {
-        let _last_wins = self.refreshing.lock().unwrap_or_else(PoisonError::into_inner);
+        let lock = id.0.bytes().fold(0, |sum: usize, byte| sum.wrapping_add(byte.into()));
+        let lock = &self.refreshing[lock % self.refreshing.len()];
+        let _last_wins = lock.lock().unwrap_or_else(PoisonError::into_inner);
         let Ok(mut shim) = Shim::connect(&self.run_of(id)) else {
             return Ok(None);
         };

@@ -34,10 +34,13 @@ pub(crate) fn body() -> (Sender<Block>, Body) {
     (sender, Body::from_stream(Blocks(receiver)))
 }
 
-/// A body of what can be read from a descriptor; `keep` is dropped when that has ended.
-pub(crate) fn body_of<K: Send + 'static>(fd: OwnedFd, keep: K) -> Body {
+/// A body of some bytes and what can be read from a descriptor after them; `keep` is dropped when that has ended.
+pub(crate) fn body_of<K: Send + 'static>(first: Vec<u8>, fd: OwnedFd, keep: K) -> Body {
     let (sender, body) = body();
     tokio::task::spawn_blocking(move || {
+        if sender.blocking_send(Ok(Bytes::from(first))).is_err() {
+            return;
+        }
         let mut file = File::from(fd);
         let mut block = vec![0; BLOCK];
         loop {

@@ -46,11 +46,46 @@ pub(crate) async fn read(
     Named(name): Named,
     Params(query): Params<PathQuery>,
 ) -> Result<Response, Refusal> {
-    let files = door.ask(move |control| control.read_files(&name, &query.path)).await?;
+    let (files, first) = door
+        .ask(move |control| begin(control.read_files(&name, &query.path)?))
+        .await?;
     let stream = files.stream.try_clone();
     let stream = stream.or_fault(|| Fault::new(STATE_BROKEN).arg("path", "descriptor"))?;
-    let body = stream::body_of(stream, files);
+    let body = stream::body_of(first, stream, files);
     Ok(([(header::CONTENT_TYPE, "application/x-tar")], body).into_response())
+}
+
+/// Reads the first block of a stream, which is a fault in JSON when the process inside could not begin.
+fn begin(files: Files) -> fault::Result<(Files, Vec<u8>)> {
+    let broken = || Fault::new(STATE_BROKEN).arg("path", "stream");
+    let mut stream = File::from(files.stream.try_clone().or_fault(broken)?);
+    // The least that a tar archive begins with; a fault is shorter or told whole within the limit.
+    let mut first = vec![0; 512];
+    let mut length = 0;
+    while length < first.len() {
+        match stream.read(&mut first[length..]) {
+            Ok(0) => break,
+            Ok(more) => length += more,
+            Err(error) if error.kind() == std::io::ErrorKind::Interrupted => {}
+            Err(error) => return Err(broken().because(error)),
+        }
+    }
+    first.truncate(length);
+    if first.starts_with(b"{\"code\"") {
+        let mut rest = Vec::new();
+        let mut whole = first.clone();
+        if stream.take(64 * 1024).read_to_end(&mut rest).is_ok() {
+            whole.append(&mut rest);
+        }
+        if let Ok(fault) = serde_json::from_slice::<Fault>(&whole) {
+            return Err(fault);
+        }
+        return Ok((files, whole));
+    }
+    if first.is_empty() {
+        return Err(broken().because_of("the copy ended before it began"));
+    }
+    Ok((files, first))
 }
 
 /// Unpack a tar stream into the directory at a path inside.
@@ -121,17 +156,18 @@ fn unload(files: Files, mut blocks: Receiver<Bytes>) -> fault::Result<()> {
         }
     }
     drop(blocks);
-    // A pipe has no second direction; closing it is its end.
-    let two_way = rustix::net::shutdown(files.stream.as_fd(), rustix::net::Shutdown::Write).is_ok();
+    // The process inside is told of the end, and tells how it went: `done`, or its fault.
+    let _ = rustix::net::shutdown(files.stream.as_fd(), rustix::net::Shutdown::Write);
     let mut told = Vec::new();
-    if two_way {
-        // Whatever it tells after a reset is lost, and the write's own error tells then.
-        let _ = stream.take(64 * 1024).read_to_end(&mut told);
+    // Whatever it tells after a reset is lost, and the write's own error tells then.
+    let _ = stream.take(64 * 1024).read_to_end(&mut told);
+    if told == b"done" {
+        return Ok(());
     }
     if let Ok(fault) = serde_json::from_slice::<Fault>(&told) {
         return Err(fault);
     }
-    failed.map_or(Ok(()), Err)
+    Err(failed.unwrap_or_else(|| broken().because_of("the copy ended without a word")))
 }
 
 #[derive(Deserialize, IntoParams)]
