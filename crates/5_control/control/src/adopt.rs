@@ -51,7 +51,10 @@ pub(crate) fn guests(house: &House) -> Result<()> {
     }
     let alive: Vec<Id> = known.iter().cloned().collect();
     house.networks.sweep(&alive)?;
-    let trashed: HashSet<Id> = remove::trash(house)?.iter().map(|stored| stored.id().clone()).collect();
+    let trashed: HashSet<Id> = remove::trash(house)?
+        .iter()
+        .map(|stored| stored.id().clone())
+        .collect();
     orphans(&house.settings.run_dir.join("guests"), &known, |id| {
         let run_dir = house.run_of(id);
         if let Ok(mut shim) = Shim::connect(&run_dir) {
@@ -62,7 +65,9 @@ pub(crate) fn guests(house: &House) -> Result<()> {
         remove::delete_tree(&run_dir)
     })?;
     let state = &house.settings.state_dir;
-    orphans(&state.join("guests"), &known, |id| remove::delete_tree(&house.state_of(id)))?;
+    orphans(&state.join("guests"), &known, |id| {
+        remove::delete_tree(&house.state_of(id))
+    })?;
     orphans(&state.join("trash"), &trashed, |id| {
         // A crash between moving the tree and recording it leaves a known guest's tree here.
         if known.contains(id) && !house.state_of(id).exists() {
@@ -114,7 +119,11 @@ fn guest(house: &House, stored: &StoredGuest) -> Result<()> {
             status.phase = if rebooted { Phase::Stopped } else { Phase::Failed };
             status.reason = (!rebooted).then(|| reason.clone());
             let kind = if rebooted { "guest.stopped" } else { "guest.failed" };
-            let event = fact(kind, &stored.guest.name, &[("reason", "host or shim ended".to_owned())]);
+            let event = fact(
+                kind,
+                &stored.guest.name,
+                &[("reason", "host or shim ended".to_owned())],
+            );
             Ok(txn.event(&event))
         })
         .map(drop)
@@ -159,7 +168,10 @@ pub(crate) fn follow(control: &Arc<Control>, id: &Id, heard: Heard) {
         Heard::Told(Told::Resumed) => tell("guest.resumed", &[]),
         Heard::Told(Told::OutOfMemory) => tell("guest.out-of-memory", &[]),
         Heard::Told(Told::Ended { exit, again, destroy }) => {
-            tell("guest.exited", &[("exit", exit_word(exit)), ("again", again.to_string())]);
+            tell(
+                "guest.exited",
+                &[("exit", exit_word(exit)), ("again", again.to_string())],
+            );
             if !again {
                 settle(control, &stored, destroy);
             }
@@ -184,7 +196,11 @@ fn settle(control: &Arc<Control>, stored: &StoredGuest, destroy: bool) {
         return;
     }
     let house = control.house();
-    let alive = house.find(stored.id()).ok().flatten().is_some_and(|s| is_alive(s.guest.status.phase));
+    let alive = house
+        .find(stored.id())
+        .ok()
+        .flatten()
+        .is_some_and(|s| is_alive(s.guest.status.phase));
     if !house.run_of(stored.id()).exists() && !alive {
         return;
     }

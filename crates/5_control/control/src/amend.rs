@@ -67,7 +67,11 @@ fn apply(house: &House, id: &Id, from: &GuestSpec, to: &GuestSpec) -> Result<Vec
         let event = fact("guest.changed", &stored.guest.name, &fields);
         Ok(txn.event(&event))
     })?;
-    Ok(if up { merge::at_next_start(&changed) } else { Vec::new() })
+    Ok(if up {
+        merge::at_next_start(&changed)
+    } else {
+        Vec::new()
+    })
 }
 
 fn set(house: &House, work: &mut Work) -> Result<()> {

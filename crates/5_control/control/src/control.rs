@@ -189,7 +189,11 @@ impl Control {
         admission::name(&known, &name)?;
         admission::spec(&known, &request.spec)?;
         mounts_are_there(&request.spec)?;
-        let ids = if request.spec.privileged { None } else { Some(self.free_range()?) };
+        let ids = if request.spec.privileged {
+            None
+        } else {
+            Some(self.free_range()?)
+        };
         let mut spec = request.spec.clone();
         spec.image_digest = None;
         Ok(StoredGuest {
@@ -233,9 +237,7 @@ impl Control {
                 continue;
             }
             for publish in &stored.guest.spec.publish {
-                known
-                    .published
-                    .push((stored.guest.name.clone(), publish.clone()));
+                known.published.push((stored.guest.name.clone(), publish.clone()));
             }
             known.names.insert(stored.guest.name);
         }
@@ -425,7 +427,13 @@ impl Control {
         self.amend("publish", &stored, new, actor)
     }
 
-    fn amend(&self, kind: &'static str, stored: &StoredGuest, new: GuestSpec, actor: &str) -> Result<Operation> {
+    fn amend(
+        &self,
+        kind: &'static str,
+        stored: &StoredGuest,
+        new: GuestSpec,
+        actor: &str,
+    ) -> Result<Operation> {
         let _judged = self.admission();
         admission::spec(&self.known(Some(stored.id()))?, &new)?;
         if new.mounts != stored.guest.spec.mounts {
@@ -450,7 +458,9 @@ impl Control {
             return Err(Fault::new(VALUE_INVALID).arg("field", "user").arg("value", user));
         }
         if !admission::is_password_hash(&request.password_hash) {
-            return Err(Fault::new(VALUE_INVALID).arg("field", "password_hash").arg("value", "…"));
+            return Err(Fault::new(VALUE_INVALID)
+                .arg("field", "password_hash")
+                .arg("value", "…"));
         }
         let password = Password {
             id: stored.id().clone(),
@@ -567,7 +577,9 @@ impl Control {
                     .arg("waited", conditions.join(","))
                     .arg("phase", format!("{:?}", guest.status.phase).to_lowercase()));
             }
-            self.house.store.wait_beyond(revision, left.min(Duration::from_secs(1)));
+            self.house
+                .store
+                .wait_beyond(revision, left.min(Duration::from_secs(1)));
         }
     }
 
@@ -576,7 +588,12 @@ impl Control {
     /// # Errors
     /// `GST001`, `GST020`, faults of the shim.
     pub fn read_files(&self, name: &str, path: &str) -> Result<Files> {
-        self.files(name, FileJob::Read { path: absolute(path)? })
+        self.files(
+            name,
+            FileJob::Read {
+                path: absolute(path)?,
+            },
+        )
     }
 
     /// Takes a tar stream into the directory at a path inside.
@@ -584,7 +601,12 @@ impl Control {
     /// # Errors
     /// `GST001`, `GST020`, faults of the shim.
     pub fn write_files(&self, name: &str, path: &str) -> Result<Files> {
-        self.files(name, FileJob::Write { path: absolute(path)? })
+        self.files(
+            name,
+            FileJob::Write {
+                path: absolute(path)?,
+            },
+        )
     }
 
     fn files(&self, name: &str, job: FileJob) -> Result<Files> {
@@ -603,7 +625,10 @@ impl Control {
             }
         };
         let stream = shim.files(job)?;
-        Ok(Files { stream, _raised: raised })
+        Ok(Files {
+            stream,
+            _raised: raised,
+        })
     }
 
     /// What is in the trash.
@@ -631,7 +656,14 @@ impl Control {
     /// Faults of the store.
     pub fn empty_trash(&self, actor: &str) -> Result<Operation> {
         let nothing = serde_json::json!({});
-        self.submit_on("empty-trash", "trash".to_owned(), "trash".to_owned(), &nothing, actor, Txn::new())
+        self.submit_on(
+            "empty-trash",
+            "trash".to_owned(),
+            "trash".to_owned(),
+            &nothing,
+            actor,
+            Txn::new(),
+        )
     }
 
     /// Facts after a revision, oldest first, at most `limit`.
@@ -651,7 +683,10 @@ impl Control {
         let stored = self.house.named(name)?;
         let dir = self.house.state_of(stored.id());
         let files = ["console.log.1", "console.log"].map(|file| dir.join(file));
-        Ok((stored.guest, files.into_iter().filter(|path| path.exists()).collect()))
+        Ok((
+            stored.guest,
+            files.into_iter().filter(|path| path.exists()).collect(),
+        ))
     }
 }
 
@@ -698,7 +733,11 @@ fn absolute(path: &str) -> Result<String> {
 }
 
 fn mounts_are_there(spec: &GuestSpec) -> Result<()> {
-    match spec.mounts.iter().find(|mount| !Path::new(&mount.source).exists()) {
+    match spec
+        .mounts
+        .iter()
+        .find(|mount| !Path::new(&mount.source).exists())
+    {
         Some(mount) => Err(Fault::new(MOUNT_MISSING).arg("path", &mount.source)),
         None => Ok(()),
     }

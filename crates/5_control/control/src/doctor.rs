@@ -42,7 +42,12 @@ fn finding(check: &str, verdict: Verdict, seen: impl Into<String>, remedy: Optio
 fn clock(now_ms: u64) -> Finding {
     let seen = model::rfc3339(now_ms);
     if now_ms < EARLIEST_MS {
-        return finding("doctor-clock", Verdict::Bad, seen, Some("timedatectl set-ntp true"));
+        return finding(
+            "doctor-clock",
+            Verdict::Bad,
+            seen,
+            Some("timedatectl set-ntp true"),
+        );
     }
     finding("doctor-clock", Verdict::Good, seen, None)
 }
@@ -54,7 +59,12 @@ fn space(dir: &Path) -> Finding {
     let free = stat.f_bavail.saturating_mul(stat.f_frsize);
     let seen = format!("{} {}", dir.display(), model::Size(free));
     if free < LITTLE_SPACE {
-        return finding("doctor-space", Verdict::Limited, seen, Some("posada image prune; posada trash empty"));
+        return finding(
+            "doctor-space",
+            Verdict::Limited,
+            seen,
+            Some("posada image prune; posada trash empty"),
+        );
     }
     finding("doctor-space", Verdict::Good, seen, None)
 }
@@ -68,9 +78,19 @@ fn executables(settings: &Settings) -> Finding {
         .collect();
     if missing.is_empty() {
         let dir = settings.posada_exe.parent().unwrap_or(Path::new("/"));
-        return finding("doctor-executables", Verdict::Good, dir.display().to_string(), None);
+        return finding(
+            "doctor-executables",
+            Verdict::Good,
+            dir.display().to_string(),
+            None,
+        );
     }
-    finding("doctor-executables", Verdict::Bad, missing.join(" "), Some("make install"))
+    finding(
+        "doctor-executables",
+        Verdict::Bad,
+        missing.join(" "),
+        Some("make install"),
+    )
 }
 
 fn proxy(settings: &Settings) -> Finding {
@@ -81,7 +101,12 @@ fn proxy(settings: &Settings) -> Finding {
 fn group(settings: &Settings) -> Finding {
     match settings.group {
         Some(group) => finding("doctor-group", Verdict::Good, format!("posada ({group})"), None),
-        None => finding("doctor-group", Verdict::Limited, "-", Some("groupadd --system posada")),
+        None => finding(
+            "doctor-group",
+            Verdict::Limited,
+            "-",
+            Some("groupadd --system posada"),
+        ),
     }
 }
 

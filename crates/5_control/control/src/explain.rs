@@ -26,7 +26,10 @@ impl Control {
         let mut sections = vec![section("explain-processes", processes(&stored))];
         if let Some(pid) = status.pid {
             sections.push(section("explain-namespaces", namespaces(pid)));
-            sections.push(section("explain-cgroup", lines_of(&format!("/proc/{pid}/cgroup"))));
+            sections.push(section(
+                "explain-cgroup",
+                lines_of(&format!("/proc/{pid}/cgroup")),
+            ));
             sections.push(section("explain-mounts", mounts(pid)));
         }
         sections.push(section("explain-links", status.nics.iter().map(link).collect()));
@@ -38,7 +41,9 @@ impl Control {
         sections.push(section("explain-files", files));
         sections.retain(|section| !section.lines.is_empty());
         let bridge = match status.nics.first() {
-            Some(nic) => self.network(nic.network.as_str()).map(|network| network.status.bridge)?,
+            Some(nic) => self
+                .network(nic.network.as_str())
+                .map(|network| network.status.bridge)?,
             None => String::new(),
         };
         Ok(Explanation {
@@ -77,7 +82,12 @@ fn processes(stored: &StoredGuest) -> Vec<String> {
         .flatten()
         .collect();
     if let Some(ids) = stored.ids {
-        lines.push(format!("ids 0-{} = {}-{}", ids.count - 1, ids.base, ids.base + (ids.count - 1)));
+        lines.push(format!(
+            "ids 0-{} = {}-{}",
+            ids.count - 1,
+            ids.base,
+            ids.base + (ids.count - 1)
+        ));
     }
     lines
 }
@@ -108,12 +118,15 @@ fn link(nic: &NicStatus) -> String {
 fn addresses(stored: &StoredGuest) -> Vec<&str> {
     let nics = &stored.guest.status.nics;
     let all = nics.iter().flat_map(|nic| &nic.addresses);
-    all.map(|address| address.split('/').next().unwrap_or(address)).collect()
+    all.map(|address| address.split('/').next().unwrap_or(address))
+        .collect()
 }
 
 /// Rules of the packet filter that name the guest's addresses or links.
 fn rules(stored: &StoredGuest) -> Vec<String> {
-    let output = std::process::Command::new("nft").args(["list", "ruleset"]).output();
+    let output = std::process::Command::new("nft")
+        .args(["list", "ruleset"])
+        .output();
     let Ok(output) = output else {
         return Vec::new();
     };
@@ -137,7 +150,11 @@ fn commands(stored: &StoredGuest, root: &Root, bridge: &str) -> Vec<String> {
         if let (Some(map), Some(layer)) = (map, lower.first()) {
             commands.push(format!("mount --bind -o X-mount.idmap={map} {layer} /mnt/layer"));
         }
-        let lower = if stored.ids.is_some() { "/mnt/layer".to_owned() } else { lower.join(":") };
+        let lower = if stored.ids.is_some() {
+            "/mnt/layer".to_owned()
+        } else {
+            lower.join(":")
+        };
         commands.push(format!(
             "mount -t overlay -o lowerdir={lower},upperdir={},workdir={} overlay /mnt/root",
             show(upper),
@@ -145,23 +162,36 @@ fn commands(stored: &StoredGuest, root: &Root, bridge: &str) -> Vec<String> {
         ));
     }
     let user = match stored.ids {
-        Some(ids) => format!("--user --map-users=0:{0}:{1} --map-groups=0:{0}:{1} ", ids.base, ids.count),
+        Some(ids) => format!(
+            "--user --map-users=0:{0}:{1} --map-groups=0:{0}:{1} ",
+            ids.base, ids.count
+        ),
         None => String::new(),
     };
     commands.push(format!(
         "unshare {user}--mount --uts --ipc --net --cgroup --pid --fork chroot /mnt/root /sbin/init"
     ));
-    let pid = stored.guest.status.pid.map_or_else(|| "PID".to_owned(), |pid| pid.to_string());
+    let pid = stored
+        .guest
+        .status
+        .pid
+        .map_or_else(|| "PID".to_owned(), |pid| pid.to_string());
     for nic in &stored.guest.status.nics {
         let (host, guest) = (&nic.host_link, &nic.guest_link);
-        commands.push(format!("ip link add {host} type veth peer name {guest} netns {pid}"));
+        commands.push(format!(
+            "ip link add {host} type veth peer name {guest} netns {pid}"
+        ));
         commands.push(format!("ip link set {host} master {bridge} up"));
         for address in &nic.addresses {
-            commands.push(format!("nsenter -t {pid} -n ip address add {address} dev {guest}"));
+            commands.push(format!(
+                "nsenter -t {pid} -n ip address add {address} dev {guest}"
+            ));
         }
         commands.push(format!("nsenter -t {pid} -n ip link set {guest} up"));
     }
-    let address = addresses(stored).into_iter().find(|address| address.contains('.'));
+    let address = addresses(stored)
+        .into_iter()
+        .find(|address| address.contains('.'));
     for one in &stored.guest.spec.publish {
         commands.extend(address.map(|address| forward(one, address)));
     }
@@ -176,7 +206,9 @@ fn forward(publish: &Publish, address: &str) -> String {
         Transport::Tcp => "tcp",
         Transport::Udp => "udp",
     };
-    let to = publish.ip.map_or_else(String::new, |ip| format!("ip daddr {ip} "));
+    let to = publish
+        .ip
+        .map_or_else(String::new, |ip| format!("ip daddr {ip} "));
     format!(
         "nft add rule ip nat prerouting {to}{transport} dport {} dnat to {address}:{}",
         publish.host_port, publish.guest_port

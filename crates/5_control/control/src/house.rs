@@ -99,7 +99,11 @@ impl House {
             return Ok(guest);
         }
         let is_id = name.len() == 32 && name.bytes().all(|byte| byte.is_ascii_hexdigit());
-        let found = if is_id { self.find(&Id(name.to_owned()))? } else { None };
+        let found = if is_id {
+            self.find(&Id(name.to_owned()))?
+        } else {
+            None
+        };
         found.ok_or_else(unknown)
     }
 
@@ -152,13 +156,19 @@ impl House {
     pub(crate) fn shim(&self, stored: &StoredGuest) -> Result<Shim> {
         Shim::connect(&self.run_of(stored.id())).map_err(|fault| {
             let not_running = Fault::new(NOT_RUNNING).arg("name", &stored.guest.name);
-            if self.run_of(stored.id()).join("shim.sock").exists() { fault } else { not_running }
+            if self.run_of(stored.id()).join("shim.sock").exists() {
+                fault
+            } else {
+                not_running
+            }
         })
     }
 
     /// Asks a guest's shim how it is and writes that down. Tells whether a shim answered.
     pub(crate) fn refresh(&self, id: &Id) -> Result<Option<InstanceStatus>> {
-        let lock = id.0.bytes().fold(0, |sum: usize, byte| sum.wrapping_add(byte.into()));
+        let lock =
+            id.0.bytes()
+                .fold(0, |sum: usize, byte| sum.wrapping_add(byte.into()));
         let lock = &self.refreshing[lock % self.refreshing.len()];
         let _last_wins = lock.lock().unwrap_or_else(PoisonError::into_inner);
         let Ok(mut shim) = Shim::connect(&self.run_of(id)) else {
@@ -237,13 +247,22 @@ impl House {
     /// The plan of a guest as its record is now.
     pub(crate) fn plan_of(&self, stored: &StoredGuest) -> Result<Plan> {
         let network = match stored.guest.status.nics.first() {
-            Some(nic) => Some((self.ensure_network(&nic.network)?, self.network_spec(&nic.network)?)),
+            Some(nic) => Some((
+                self.ensure_network(&nic.network)?,
+                self.network_spec(&nic.network)?,
+            )),
             None => None,
         };
         let network = network
             .as_ref()
             .map(|(status, spec)| (status, spec.domain.as_deref()));
-        Ok(plan(stored, &Surroundings { network, ..self.around() }))
+        Ok(plan(
+            stored,
+            &Surroundings {
+                network,
+                ..self.around()
+            },
+        ))
     }
 
     /// Brings a guest so far that it can be started: addresses, shim, namespaces, links. Does nothing twice.
@@ -301,7 +320,9 @@ impl House {
         self.networks.disconnect(id)?;
         self.networks.publish(id, &[])?;
         match std::fs::remove_dir_all(&run_dir) {
-            Err(error) if error.kind() != std::io::ErrorKind::NotFound => Err(broken(&run_dir).because(error)),
+            Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+                Err(broken(&run_dir).because(error))
+            }
             _ => Ok(()),
         }
     }
@@ -331,7 +352,9 @@ pub(crate) fn make_dir(path: &Path, mode: u32, owner: Option<u32>) -> Result<()>
     match std::fs::DirBuilder::new().mode(mode).create(path) {
         Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists => {}
         Err(error) if error.kind() == std::io::ErrorKind::StorageFull => {
-            return Err(Fault::new(crate::codes::DISK_FULL).arg("path", path.display()).because(error));
+            return Err(Fault::new(crate::codes::DISK_FULL)
+                .arg("path", path.display())
+                .because(error));
         }
         done => done.or_fault(fault)?,
     }
@@ -367,7 +390,12 @@ pub(crate) fn event_of(stored: store::StoredEvent) -> Event {
         kind: text("kind"),
         target: text("target"),
         details: details
-            .map(|(key, value)| (key.clone(), value.as_str().map_or_else(|| value.to_string(), str::to_owned)))
+            .map(|(key, value)| {
+                (
+                    key.clone(),
+                    value.as_str().map_or_else(|| value.to_string(), str::to_owned),
+                )
+            })
             .collect(),
     }
 }

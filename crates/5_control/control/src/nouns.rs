@@ -44,7 +44,14 @@ impl Control {
         let digest = image.spec.digest;
         refuse_used(self.house(), &digest)?;
         let args = json!({ "digest": digest });
-        self.submit_on("rm-image", format!("images/{digest}"), "images".to_owned(), &args, actor, Txn::new())
+        self.submit_on(
+            "rm-image",
+            format!("images/{digest}"),
+            "images".to_owned(),
+            &args,
+            actor,
+            Txn::new(),
+        )
     }
 
     /// Removes every image that no guest stands on.
@@ -52,7 +59,14 @@ impl Control {
     /// # Errors
     /// Faults of the store.
     pub fn prune_images(&self, actor: &str) -> Result<Operation> {
-        self.submit_on("prune-images", "images".to_owned(), "images".to_owned(), &json!({}), actor, Txn::new())
+        self.submit_on(
+            "prune-images",
+            "images".to_owned(),
+            "images".to_owned(),
+            &json!({}),
+            actor,
+            Txn::new(),
+        )
     }
 
     /// Every network.
@@ -72,7 +86,9 @@ impl Control {
             let Some(Ok(name)) = key.strip_prefix("networks/").map(str::parse::<Name>) else {
                 continue;
             };
-            let (spec, status) = seen.remove(&name).unwrap_or((entry.value, model::NetworkStatus::default()));
+            let (spec, status) = seen
+                .remove(&name)
+                .unwrap_or((entry.value, model::NetworkStatus::default()));
             all.push(Network {
                 id: id_of_network(&name),
                 name,
@@ -99,7 +115,10 @@ impl Control {
 
 /// A network's identity is made from its name, which it keeps for life.
 fn id_of_network(name: &Name) -> Id {
-    let mut hex: String = network_key(name).bytes().map(|byte| format!("{byte:02x}")).collect();
+    let mut hex: String = network_key(name)
+        .bytes()
+        .map(|byte| format!("{byte:02x}"))
+        .collect();
     while hex.len() < 32 {
         hex.push('0');
     }
@@ -110,11 +129,18 @@ fn id_of_network(name: &Name) -> Id {
 fn find(house: &House, which: &str) -> Result<StoredImage> {
     let unknown = || Fault::new(images::codes::UNKNOWN).arg("image", which);
     let bare = which.len() >= 6 && which.bytes().all(|byte| byte.is_ascii_hexdigit());
-    let reference: ImageRef = if bare { format!("sha256:{which}") } else { which.to_owned() }.parse()?;
+    let reference: ImageRef = if bare {
+        format!("sha256:{which}")
+    } else {
+        which.to_owned()
+    }
+    .parse()?;
     if let ImageRef::Digest(hex) = &reference {
         let wanted = format!("sha256:{hex}");
         let all = house.images.list()?;
-        let mut fitting = all.into_iter().filter(|image| image.spec.digest.starts_with(&wanted));
+        let mut fitting = all
+            .into_iter()
+            .filter(|image| image.spec.digest.starts_with(&wanted));
         return match (fitting.next(), fitting.next()) {
             (Some(image), None) => Ok(image),
             _ => Err(unknown()),
@@ -128,7 +154,10 @@ fn users(house: &House) -> Result<BTreeMap<String, Vec<String>>> {
     let mut users: BTreeMap<String, Vec<String>> = BTreeMap::new();
     for stored in house.guests()?.into_iter().chain(remove::trash(house)?) {
         if let Some(digest) = stored.guest.spec.image_digest {
-            users.entry(digest).or_default().push(stored.guest.name.to_string());
+            users
+                .entry(digest)
+                .or_default()
+                .push(stored.guest.name.to_string());
         }
     }
     Ok(users)
@@ -136,17 +165,30 @@ fn users(house: &House) -> Result<BTreeMap<String, Vec<String>>> {
 
 fn refuse_used(house: &House, digest: &str) -> Result<()> {
     match users(house)?.get(digest) {
-        Some(guests) => Err(Fault::new(IMAGE_USED).arg("image", digest).arg("guests", guests.join(", "))),
+        Some(guests) => Err(Fault::new(IMAGE_USED)
+            .arg("image", digest)
+            .arg("guests", guests.join(", "))),
         None => Ok(()),
     }
 }
 
 fn shown(image: StoredImage, users: &BTreeMap<String, Vec<String>>) -> Image {
     let hex = image.spec.digest.trim_start_matches("sha256:").to_owned();
-    let first = image.spec.references.first().map(ToString::to_string).unwrap_or_default();
+    let first = image
+        .spec
+        .references
+        .first()
+        .map(ToString::to_string)
+        .unwrap_or_default();
     let spoken: String = first
         .chars()
-        .map(|c| if c.is_ascii_lowercase() || c.is_ascii_digit() { c } else { '-' })
+        .map(|c| {
+            if c.is_ascii_lowercase() || c.is_ascii_digit() {
+                c
+            } else {
+                '-'
+            }
+        })
         .collect();
     let numbered = || format!("image-{}", hex.get(..12).unwrap_or("0"));
     let name = spoken.parse().or_else(|_| numbered().parse());

@@ -158,9 +158,7 @@ pub(crate) fn publish() -> Step<House> {
             if stored.nics.is_empty() {
                 return Ok(());
             }
-            house
-                .networks
-                .publish(stored.id(), &stored.guest.spec.publish)
+            house.networks.publish(stored.id(), &stored.guest.spec.publish)
         },
         undo: |house, work| house.networks.publish(&id_of(work)?, &[]),
     }
@@ -275,11 +273,19 @@ pub(crate) fn settle() -> Step<House> {
                     let was_stopping = status.phase == Phase::Stopping;
                     status.pid = None;
                     status.shim_pid = None;
-                    status.phase = if died && !was_stopping { Phase::Failed } else { Phase::Stopped };
+                    status.phase = if died && !was_stopping {
+                        Phase::Failed
+                    } else {
+                        Phase::Stopped
+                    };
                     if died && !was_stopping {
                         status.reason.clone_from(&reason);
                     }
-                    let kind = if status.phase == Phase::Failed { "guest.failed" } else { "guest.stopped" };
+                    let kind = if status.phase == Phase::Failed {
+                        "guest.failed"
+                    } else {
+                        "guest.stopped"
+                    };
                     let details = match status.exit {
                         Some(exit) => vec![("exit", exit_word(exit))],
                         None => Vec::new(),
@@ -294,7 +300,10 @@ pub(crate) fn settle() -> Step<House> {
 }
 
 pub(crate) fn is_alive(phase: Phase) -> bool {
-    matches!(phase, Phase::Starting | Phase::Running | Phase::Paused | Phase::Stopping)
+    matches!(
+        phase,
+        Phase::Starting | Phase::Running | Phase::Paused | Phase::Stopping
+    )
 }
 
 /// How an end is told in events.

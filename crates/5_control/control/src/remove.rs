@@ -119,7 +119,11 @@ pub(crate) fn empty(house: &House, all: bool) -> Result<usize> {
         let due = stored.removed_ms.unwrap_or(0) + KEPT_MS <= now;
         if all || due {
             delete_tree(&trash_dir(house, stored.id()))?;
-            let event = fact("guest.removed", &stored.guest.name, &[("id", stored.id().to_string())]);
+            let event = fact(
+                "guest.removed",
+                &stored.guest.name,
+                &[("id", stored.id().to_string())],
+            );
             let txn = Txn::new().delete(&trash_key(stored.id())).event(&event);
             house.store.commit(free_range(txn, &stored))?;
             count += 1;
@@ -183,7 +187,9 @@ pub(crate) fn in_trash(house: &House, which: &str) -> Result<StoredGuest> {
         .collect();
     // The one removed last is meant.
     found.sort_by_key(|stored| stored.removed_ms);
-    found.pop().ok_or_else(|| Fault::new(NOT_IN_TRASH).arg("id", which))
+    found
+        .pop()
+        .ok_or_else(|| Fault::new(NOT_IN_TRASH).arg("id", which))
 }
 
 /// The kinds of operations of this module.

@@ -65,7 +65,8 @@ pub(crate) fn parse(args: impl Iterator<Item = OsString>) -> Result<Arguments> {
                 };
                 let value = value.or_else(|| args.next()).filter(|value| !value.is_empty());
                 // Children run in other directories: a relative path is resolved here.
-                *slot = std::path::absolute(value.ok_or_else(wrong)?).map_err(|error| wrong().because(error))?;
+                *slot =
+                    std::path::absolute(value.ok_or_else(wrong)?).map_err(|error| wrong().because(error))?;
             }
         }
     }

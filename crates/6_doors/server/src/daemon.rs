@@ -161,7 +161,10 @@ fn proxy() -> Option<String> {
         return Some(proxy);
     }
     let mut files = vec![PathBuf::from("/etc/apt/apt.conf")];
-    let dir = std::fs::read_dir("/etc/apt/apt.conf.d").into_iter().flatten().flatten();
+    let dir = std::fs::read_dir("/etc/apt/apt.conf.d")
+        .into_iter()
+        .flatten()
+        .flatten();
     files.extend(dir.map(|entry| entry.path()));
     files.sort();
     files
@@ -184,7 +187,9 @@ fn apt_proxy(text: &str) -> Option<String> {
 fn group_id(text: &str, name: &str) -> Option<u32> {
     let of = |line: &str| {
         let mut fields = line.split(':');
-        (fields.next()? == name).then(|| fields.nth(1)?.parse().ok()).flatten()
+        (fields.next()? == name)
+            .then(|| fields.nth(1)?.parse().ok())
+            .flatten()
     };
     text.lines().find_map(of)
 }
@@ -203,7 +208,10 @@ mod tests {
 
     #[test]
     fn the_proxy_of_apt_is_read() {
-        assert_eq!(apt_proxy("Acquire::http::Proxy \"http://p:3142\";\n").as_deref(), Some("http://p:3142"));
+        assert_eq!(
+            apt_proxy("Acquire::http::Proxy \"http://p:3142\";\n").as_deref(),
+            Some("http://p:3142")
+        );
         assert_eq!(apt_proxy("Acquire::http::Proxy \"DIRECT\";"), None);
         assert_eq!(apt_proxy("// Acquire::http::Proxy \"http://p\";"), None);
     }

@@ -60,12 +60,17 @@ fn every_path_of_the_map_is_served() {
     let map = std::fs::read_to_string(map).unwrap();
     let served = paths();
     let mut rows = 0;
-    for row in map.lines().filter(|line| line.starts_with("| ") && line.contains("/v1/")) {
+    for row in map
+        .lines()
+        .filter(|line| line.starts_with("| ") && line.contains("/v1/"))
+    {
         rows += 1;
         let cell = row.split('|').nth(1).unwrap();
         for word in cell.split_whitespace().filter(|word| word.starts_with("/v1/")) {
             let path = unnamed(word.split('?').next().unwrap().trim_end_matches(','));
-            let known = served.iter().any(|one| one.split(' ').nth(1).unwrap().starts_with(path.as_str()));
+            let known = served
+                .iter()
+                .any(|one| one.split(' ').nth(1).unwrap().starts_with(path.as_str()));
             assert!(known, "{path} of {row}");
         }
     }

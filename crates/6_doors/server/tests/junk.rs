@@ -125,12 +125,32 @@ fn junk_is_refused_with_a_fault_on_every_path() {
                     assert!(parsed["fault"]["code"].is_string(), "{text}");
                 }
             }
-            for word in ["%ff%fe", "..", "%2e%2e%2f%2e%2e", "a%00b", &"x".repeat(6000), "%", "%F0%9F%98%80"] {
+            for word in [
+                "%ff%fe",
+                "..",
+                "%2e%2e%2f%2e%2e",
+                "a%00b",
+                &"x".repeat(6000),
+                "%",
+                "%F0%9F%98%80",
+            ] {
                 let (status, text) = send(&ground.socket, &method, &filled(word), b"{}");
                 assert!(status < 500, "{method} {path} with {word}: {status} {text}");
             }
-            for query in ["?x=1", "?since=-1", "?timeout=x", "?revision=99999999999999999999", "?path=%00", "?for=tea"] {
-                let (status, text) = send(&ground.socket, &method, &format!("{}{query}", filled("nobody")), b"{}");
+            for query in [
+                "?x=1",
+                "?since=-1",
+                "?timeout=x",
+                "?revision=99999999999999999999",
+                "?path=%00",
+                "?for=tea",
+            ] {
+                let (status, text) = send(
+                    &ground.socket,
+                    &method,
+                    &format!("{}{query}", filled("nobody")),
+                    b"{}",
+                );
                 assert!(status < 500, "{method} {path}{query}: {status} {text}");
             }
         }

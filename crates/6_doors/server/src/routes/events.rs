@@ -41,7 +41,9 @@ pub(crate) async fn events(
         return Ok(upgrade.on_upgrade(move |socket| follow(door, socket, query.since)));
     }
     let limit = usize::try_from(store::EVENTS_KEPT).unwrap_or(usize::MAX);
-    let all = door.ask(move |control| control.events(query.since, limit)).await?;
+    let all = door
+        .ask(move |control| control.events(query.since, limit))
+        .await?;
     Ok(Json(all).into_response())
 }
 

@@ -98,7 +98,9 @@ pub(crate) async fn write(
     Params(query): Params<PathQuery>,
     request: Request,
 ) -> Answer<serde_json::Value> {
-    let files = door.ask(move |control| control.write_files(&name, &query.path)).await?;
+    let files = door
+        .ask(move |control| control.write_files(&name, &query.path))
+        .await?;
     let (sender, receiver) = channel::<Bytes>(4);
     let writing = tokio::task::spawn_blocking(move || unload(files, receiver));
     let mut body = request.into_body();
@@ -118,7 +120,9 @@ pub(crate) async fn write(
         }
     }
     drop(sender);
-    let done = writing.await.unwrap_or_else(|_| Err(Fault::new(crate::codes::DEFECT)));
+    let done = writing
+        .await
+        .unwrap_or_else(|_| Err(Fault::new(crate::codes::DEFECT)));
     match broken {
         Some(fault) => Err(Refusal(fault)),
         None => {
@@ -131,7 +135,8 @@ pub(crate) async fn write(
 async fn next_frame(body: &mut axum::body::Body) -> Option<Result<Bytes, axum::Error>> {
     use axum::body::HttpBody;
     loop {
-        let frame = std::future::poll_fn(|context| std::pin::Pin::new(&mut *body).poll_frame(context)).await?;
+        let frame =
+            std::future::poll_fn(|context| std::pin::Pin::new(&mut *body).poll_frame(context)).await?;
         match frame {
             Ok(frame) => {
                 // Trailers say nothing to us.
@@ -270,7 +275,13 @@ async fn follow(door: &Door, id: &str, mut log: Log, sender: &Sender<Block>) {
         let alive = door.ask(move |control| {
             let phase = control.guest(&id)?.status.phase;
             let files = control.log_files(&id)?.1;
-            Ok((matches!(phase, Phase::Starting | Phase::Running | Phase::Paused | Phase::Stopping), files))
+            Ok((
+                matches!(
+                    phase,
+                    Phase::Starting | Phase::Running | Phase::Paused | Phase::Stopping
+                ),
+                files,
+            ))
         });
         let Ok((alive, files)) = alive.await else {
             return;

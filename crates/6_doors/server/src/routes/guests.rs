@@ -8,8 +8,8 @@ use axum::extract::{ConnectInfo, State};
 use axum::response::{IntoResponse, Response};
 use control::codes::WAIT_OVER;
 use model::api::{
-    ErrorBody, ExecRequest, Explanation, GuestStats, LaunchRequest, PasswdRequest, PublishRequest, RenameRequest,
-    Session, SpecPatch, StopRequest,
+    ErrorBody, ExecRequest, Explanation, GuestStats, LaunchRequest, PasswdRequest, PublishRequest,
+    RenameRequest, Session, SpecPatch, StopRequest,
 };
 use model::{Guest, Operation};
 use serde::Deserialize;
@@ -51,7 +51,9 @@ pub(crate) async fn launch(
         let plan = door.ask(move |control| control.launch_plan(&request)).await?;
         return Ok(Json(plan).into_response());
     }
-    let operation = door.ask(move |control| control.launch(request, &peer.actor())).await?;
+    let operation = door
+        .ask(move |control| control.launch(request, &peer.actor()))
+        .await?;
     Ok((axum::http::StatusCode::ACCEPTED, Json(operation)).into_response())
 }
 

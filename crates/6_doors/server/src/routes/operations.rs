@@ -37,7 +37,9 @@ pub(crate) async fn show(State(door): State<Door>, Named(id): Named) -> Answer<O
 #[utoipa::path(delete, path = "/v1/operations/{id}", operation_id = "cancel_operation", params(("id" = String, Path)),
     responses((status = 200, body = Operation), (status = "default", body = ErrorBody)))]
 pub(crate) async fn cancel(State(door): State<Door>, Named(id): Named) -> Answer<Operation> {
-    Ok(Json(door.ask(move |control| control.runner().cancel(&Id(id))).await?))
+    Ok(Json(
+        door.ask(move |control| control.runner().cancel(&Id(id))).await?,
+    ))
 }
 
 #[derive(Deserialize, IntoParams)]
