@@ -182,11 +182,9 @@ pub fn parse_mount(text: &str) -> Result<Mount> {
 pub fn fitting_env(dir: &Path, host_env: &BTreeMap<String, String>) -> BTreeMap<String, String> {
     let mut env = BTreeMap::new();
     for (name, value) in host_env {
-        if ["TERM", "COLORTERM", "TZ", "NO_COLOR"].contains(&name.as_str()) {
-            env.insert(name.clone(), value.clone());
-        } else if (name == "LANG" || name == "LANGUAGE" || name.starts_with("LC_"))
-            && (name == "LANGUAGE" || has_locale(dir, value))
-        {
+        let plain = ["TERM", "COLORTERM", "TZ", "NO_COLOR", "LANGUAGE"].contains(&name.as_str());
+        let language = name == "LANG" || name.starts_with("LC_");
+        if plain || (language && has_locale(dir, value)) {
             env.insert(name.clone(), value.clone());
         }
     }

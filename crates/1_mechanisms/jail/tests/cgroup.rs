@@ -1,4 +1,5 @@
 //! Control groups of this host, in sub-cgroups of our own; needs root.
+#![allow(clippy::unwrap_used)] // Helpers of tests.
 
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command};

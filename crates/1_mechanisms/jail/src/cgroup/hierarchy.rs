@@ -36,10 +36,8 @@ impl Mounted {
             };
             let root = unescape(point);
             match (after.next(), after.nth(1)) {
-                (Some("cgroup2"), _) => {
-                    if found.unified.as_ref().is_none_or(|old| better(old, &root)) {
-                        found.unified = Some(root);
-                    }
+                (Some("cgroup2"), _) if found.unified.as_ref().is_none_or(|old| better(old, &root)) => {
+                    found.unified = Some(root);
                 }
                 (Some("cgroup"), Some(options)) => {
                     let controllers = controllers(options);
