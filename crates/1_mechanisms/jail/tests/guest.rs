@@ -345,3 +345,48 @@ fn nothing_stays_mounted_and_no_process_stays_after_success_or_fault() {
     run(&broken).expect_err("faults");
     assert_eq!(mounts(), 0);
 }
+
+#[test]
+fn a_network_card_gets_its_addresses_and_routes_at_every_start() {
+    use std::os::fd::AsRawFd;
+    let ground = Ground::new();
+    let script = "cat /proc/net/route /proc/net/if_inet6 /proc/net/ipv6_route /sys/class/net/eth0/address \
+                  /sys/class/net/eth0/mtu /sys/class/net/lo/operstate";
+    let mut recipe = ground.recipe(script);
+    recipe.nics = vec![jail::recipe::NicSetup {
+        link: "eth0".into(),
+        mac: "02:00:00:00:00:07".into(),
+        addresses: vec![
+            ("10.9.8.7".parse().expect("v4"), 24),
+            ("fd00:9::7".parse().expect("v6"), 64),
+        ],
+        gateways: vec!["10.9.8.1".parse().expect("v4"), "fd00:9::1".parse().expect("v6")],
+        mtu: Some(1400),
+    }];
+    let kept = jail::make_namespaces(&recipe).expect("namespaces");
+    assert!(
+        run_in(&recipe, &kept)
+            .expect_err("no such link")
+            .is(codes::NIC_FAILED)
+    );
+    let net = kept.net.as_ref().expect("a network namespace").as_raw_fd();
+    let made = std::process::Command::new("nsenter")
+        .arg(format!("--net=/proc/{}/fd/{net}", std::process::id()))
+        .args([
+            "sh",
+            "-c",
+            "ip link add eth0 type veth peer name other && ip link set other up",
+        ])
+        .status();
+    assert!(made.expect("nsenter runs").success());
+    for round in 0..2 {
+        let (text, _) = run_in(&recipe, &kept).expect("runs");
+        // Destination 0.0.0.0 by 10.9.8.1, in the byte order of the machine.
+        assert!(text.contains("eth0\t00000000\t0108090A"), "round {round}: {text}");
+        assert!(text.contains("fd000009000000000000000000000007"), "{text}");
+        assert!(text.contains("02:00:00:00:00:07\n1400\n"), "{text}");
+        assert!(text.lines().any(
+            |line| line.starts_with(&"0".repeat(32)) && line.contains("fd000009000000000000000000000001")
+        ));
+    }
+}
