@@ -16,6 +16,7 @@ use serde::Deserialize;
 use utoipa::IntoParams;
 
 use crate::answer::{Answer, Refusal};
+use super::schemas;
 use crate::request::{Body, MaybeBody, Named, Params};
 use crate::state::{Door, Peer};
 
@@ -24,7 +25,7 @@ const PATIENCE: u64 = 60;
 
 /// Every guest.
 #[utoipa::path(get, path = "/v1/guests", operation_id = "list_guests",
-    responses((status = 200, body = Vec<Guest>), (status = "default", body = ErrorBody)))]
+    responses((status = 200, body = Vec<schemas::Guest>), (status = "default", body = ErrorBody)))]
 pub(crate) async fn list(State(door): State<Door>) -> Answer<Vec<Guest>> {
     Ok(Json(door.ask(|control| control.guests()).await?))
 }
@@ -59,7 +60,7 @@ pub(crate) async fn launch(
 
 /// One guest.
 #[utoipa::path(get, path = "/v1/guests/{name}", operation_id = "show_guest", params(("name" = String, Path)),
-    responses((status = 200, body = Guest), (status = "default", body = ErrorBody)))]
+    responses((status = 200, body = schemas::Guest), (status = "default", body = ErrorBody)))]
 pub(crate) async fn show(State(door): State<Door>, Named(name): Named) -> Answer<Guest> {
     Ok(Json(door.ask(move |control| control.guest(&name)).await?))
 }
@@ -234,7 +235,7 @@ pub(crate) struct WaitQuery {
 
 /// The guest, as soon as it is as wanted.
 #[utoipa::path(get, path = "/v1/guests/{name}/wait", operation_id = "wait_guest", params(("name" = String, Path), WaitQuery),
-    responses((status = 200, body = Guest), (status = "default", body = ErrorBody)))]
+    responses((status = 200, body = schemas::Guest), (status = "default", body = ErrorBody)))]
 pub(crate) async fn wait(
     State(door): State<Door>,
     Named(name): Named,

@@ -5,6 +5,7 @@ mod files;
 mod guests;
 mod nouns;
 mod operations;
+mod schemas;
 mod system;
 
 use utoipa::OpenApi;

@@ -6,6 +6,7 @@ use model::api::{ErrorBody, TrashEntry};
 use model::{Image, Network, Operation};
 
 use crate::answer::Answer;
+use super::schemas;
 use crate::request::Named;
 use crate::state::{Door, Peer};
 
@@ -41,7 +42,7 @@ pub(crate) async fn restore(
 
 /// Every image.
 #[utoipa::path(get, path = "/v1/images", operation_id = "list_images",
-    responses((status = 200, body = Vec<Image>), (status = "default", body = ErrorBody)))]
+    responses((status = 200, body = Vec<schemas::Image>), (status = "default", body = ErrorBody)))]
 pub(crate) async fn images(State(door): State<Door>) -> Answer<Vec<Image>> {
     Ok(Json(door.ask(|control| control.images()).await?))
 }
@@ -59,7 +60,7 @@ pub(crate) async fn prune_images(
 
 /// One image, by digest or reference (URL-encoded).
 #[utoipa::path(get, path = "/v1/images/{reference}", operation_id = "show_image", params(("reference" = String, Path)),
-    responses((status = 200, body = Image), (status = "default", body = ErrorBody)))]
+    responses((status = 200, body = schemas::Image), (status = "default", body = ErrorBody)))]
 pub(crate) async fn image(State(door): State<Door>, Named(reference): Named) -> Answer<Image> {
     Ok(Json(door.ask(move |control| control.image(&reference)).await?))
 }
@@ -78,14 +79,14 @@ pub(crate) async fn remove_image(
 
 /// Every network.
 #[utoipa::path(get, path = "/v1/networks", operation_id = "list_networks",
-    responses((status = 200, body = Vec<Network>), (status = "default", body = ErrorBody)))]
+    responses((status = 200, body = Vec<schemas::Network>), (status = "default", body = ErrorBody)))]
 pub(crate) async fn networks(State(door): State<Door>) -> Answer<Vec<Network>> {
     Ok(Json(door.ask(|control| control.networks()).await?))
 }
 
 /// One network.
 #[utoipa::path(get, path = "/v1/networks/{name}", operation_id = "show_network", params(("name" = String, Path)),
-    responses((status = 200, body = Network), (status = "default", body = ErrorBody)))]
+    responses((status = 200, body = schemas::Network), (status = "default", body = ErrorBody)))]
 pub(crate) async fn network(State(door): State<Door>, Named(name): Named) -> Answer<Network> {
     Ok(Json(door.ask(move |control| control.network(&name)).await?))
 }
