@@ -15,8 +15,8 @@ use model::{Guest, Operation};
 use serde::Deserialize;
 use utoipa::IntoParams;
 
-use crate::answer::{Answer, Refusal};
 use super::schemas;
+use crate::answer::{Answer, Refusal};
 use crate::request::{Body, MaybeBody, Named, Params};
 use crate::state::{Door, Peer};
 

@@ -5,8 +5,8 @@ use axum::extract::{ConnectInfo, State};
 use model::api::{ErrorBody, TrashEntry};
 use model::{Image, Network, Operation};
 
-use crate::answer::Answer;
 use super::schemas;
+use crate::answer::Answer;
 use crate::request::Named;
 use crate::state::{Door, Peer};
 
