@@ -170,6 +170,9 @@ pub enum Seccomp {
     /// What a whole distribution needs: modules, kexec, raw I/O, clock setting, keyrings of others, bpf, perf… refused.
     #[default]
     Guest,
+    /// As for guests; and fsync and its like succeed without waiting for the disk, for trees that are thrown away when
+    /// their making fails.
+    Build,
     /// What a helper that parses bytes between descriptors needs, and nothing else.
     Worker,
 }

@@ -11,12 +11,13 @@ use rustix::fs::FlockOperation;
 use serde::{Deserialize, Serialize};
 
 use crate::codes;
+use crate::confine::{Reach, Tools};
 use crate::fetch::Patience;
 use crate::make::{Plan, make};
 use crate::releases::codename;
 use crate::suites::Wish;
 use crate::tree::{At, sweep};
-use crate::worker::{Reach, Worker};
+use crate::worker::Worker;
 
 /// How much of a release a tree gets.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -98,9 +99,7 @@ pub fn bootstrap(request: &BootstrapRequest, watcher: &dyn Watcher) -> Result<Su
             components: request.components.clone(),
         },
         cache_dir: &request.cache_dir,
-        worker_exe: &request.worker_exe,
-        shim_exe: &request.shim_exe,
-        ids: request.ids,
+        tools: tools(request),
         patience: request.patience,
         now: request.now,
     };
@@ -130,6 +129,10 @@ pub fn bootstrap(request: &BootstrapRequest, watcher: &dyn Watcher) -> Result<Su
     Ok(summary)
 }
 
+fn tools(request: &BootstrapRequest) -> Tools<'_> {
+    Tools { worker_exe: &request.worker_exe, shim_exe: &request.shim_exe, ids: request.ids }
+}
+
 /// Whether a target is a file rather than a directory, by its name.
 fn is_archive_name(path: &Path) -> bool {
     let name = path.file_name().unwrap_or_default().to_string_lossy();
@@ -143,13 +146,15 @@ fn pack(tree: &Path, target: &Path, request: &BootstrapRequest, watcher: &dyn Wa
         ".{}",
         target.file_name().unwrap_or_default().to_string_lossy()
     )))?;
-    let file = scratch.path.join(target.file_name().unwrap_or_default());
+    let out = scratch.path.join("out");
+    fs::create_dir(&out).at(&out)?;
+    let file = out.join(target.file_name().unwrap_or_default());
     let reach = Reach {
         tree: Some(tree.to_owned()),
         read: Vec::new(),
-        write: vec![scratch.path.clone()],
+        write: vec![out],
     };
-    let mut worker = Worker::start(&request.worker_exe, &reach)?;
+    let mut worker = Worker::start(tools(request), &scratch.path.join("root"), &reach)?;
     worker.ask(&Request::Pack { to: file.clone() }, watcher)?;
     fs::rename(&file, target).at(target)
 }

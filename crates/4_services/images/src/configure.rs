@@ -1,15 +1,16 @@
 //! The last stage of a bootstrap: the packages' own scripts, run by dpkg in a jail.
 
+use std::collections::BTreeMap;
 use std::path::Path;
-use std::process::{Command, Stdio};
+use std::process::Stdio;
 use std::time::Duration;
 
 use archive::deb::Unpacked;
 use fault::{Fault, OrFault, Result};
-use jail::recipe::IdRange;
 use model::{Progress, Watcher};
 
 use crate::codes;
+use crate::confine::{self, Tools};
 
 /// How often a running dpkg is looked after.
 const TICK: Duration = Duration::from_millis(20);
@@ -21,8 +22,7 @@ pub(crate) struct Configure<'a> {
     pub(crate) root: &'a Path,
     /// The unpacked packages, dependencies first.
     pub(crate) order: &'a [&'a Unpacked],
-    pub(crate) shim_exe: &'a Path,
-    pub(crate) ids: IdRange,
+    pub(crate) tools: Tools<'a>,
 }
 
 /// The script that is run inside: preinst scripts that act on a first installation, then dpkg. base-passwd makes
@@ -56,7 +56,9 @@ fn script(order: &[&Unpacked]) -> String {
 /// [`codes::CONFIGURE`] with dpkg's last words, [`model::CANCELLED`].
 pub(crate) fn configure(what: &Configure<'_>, watcher: &dyn Watcher) -> Result<()> {
     let fault = || Fault::new(codes::CONFIGURE);
-    let mut command = jailed(what)?;
+    let argv = ["/bin/sh", "-c", &script(what.order)].map(str::to_owned).to_vec();
+    let recipe = confine::scripts(what.tools, what.root, argv, environment())?;
+    let mut command = jail::launch::command(what.tools.shim_exe, &recipe)?;
     let (reader, writer) = std::io::pipe().or_fault(fault)?;
     command
         .stdin(Stdio::null())
@@ -108,6 +110,9 @@ pub(crate) fn configure(what: &Configure<'_>, watcher: &dyn Watcher) -> Result<(
     if status.success() {
         return Ok(());
     }
+    if let Some(fault) = words.last().and_then(|line| serde_json::from_str::<Fault>(line).ok()) {
+        return Err(fault);
+    }
     let mut failed = fault().because_of(status.to_string());
     for line in words.iter().skip(words.len().saturating_sub(LAST_WORDS)) {
         failed = failed.because_of(line.clone());
@@ -115,27 +120,15 @@ pub(crate) fn configure(what: &Configure<'_>, watcher: &dyn Watcher) -> Result<(
     Err(failed)
 }
 
-fn jailed(what: &Configure<'_>) -> Result<Command> {
-    let _ = (what.shim_exe, what.ids);
-    let mut command = Command::new("unshare");
-    command
-        .args(["--mount", "--pid", "--fork", "--ipc", "--uts", "--net", "--kill-child", "--propagation", "private", "sh", "-c"])
-        .arg("mount -t proc proc \"$1/proc\" && mount --rbind /dev \"$1/dev\" && exec chroot \"$1\" /bin/sh -c \"$2\"")
-        .arg("sh")
-        .arg(what.root)
-        .arg(script(what.order))
-        .env_clear()
-        .envs(environment());
-    Ok(command)
-}
-
-fn environment() -> [(&'static str, &'static str); 6] {
+fn environment() -> BTreeMap<String, String> {
     [
-        ("PATH", "/usr/sbin:/usr/bin:/sbin:/bin"),
+        ("PATH", "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"),
         ("HOME", "/root"),
         ("LC_ALL", "C.UTF-8"),
         ("DEBIAN_FRONTEND", "noninteractive"),
         ("DEBCONF_NONINTERACTIVE_SEEN", "true"),
-        ("DPKG_FORCE", "unsafe-io"),
     ]
+    .into_iter()
+    .map(|(name, value)| (name.to_owned(), value.to_owned()))
+    .collect()
 }

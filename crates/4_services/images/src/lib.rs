@@ -1,6 +1,7 @@
 //! Images: made from signed archives, files and directories, kept by their digest; and `posada bootstrap`.
 
 mod bootstrap;
+mod confine;
 mod configure;
 mod fetch;
 mod host;

@@ -9,17 +9,17 @@ use archive::job::{Answer, Chosen, Index, Request};
 use archive::release::Clock;
 use archive::resolve::Wanted;
 use fault::{Fault, OrFault, Result};
-use jail::recipe::IdRange;
 use model::{Progress, Watcher};
 
 use crate::bootstrap::{Summary, Variant};
 use crate::codes;
+use crate::confine::{Reach, Tools};
 use crate::configure::{self, Configure};
 use crate::fetch::{Download, Fetcher, Patience, is_right};
 use crate::host::Host;
 use crate::suites::{Suite, Wish, tree_sources, ways};
 use crate::tree;
-use crate::worker::{Reach, Worker, unexpected};
+use crate::worker::{Worker, unexpected};
 
 /// All that decides about a tree.
 pub(crate) struct Plan<'a> {
@@ -30,9 +30,7 @@ pub(crate) struct Plan<'a> {
     pub(crate) exclude: Vec<String>,
     pub(crate) wish: Wish,
     pub(crate) cache_dir: &'a Path,
-    pub(crate) worker_exe: &'a Path,
-    pub(crate) shim_exe: &'a Path,
-    pub(crate) ids: IdRange,
+    pub(crate) tools: Tools<'a>,
     pub(crate) patience: Patience,
     /// Seconds since 1970 that validity is judged by; the clock when absent.
     pub(crate) now: Option<i64>,
@@ -77,13 +75,13 @@ pub(crate) fn make(root: &Path, plan: &Plan<'_>, watcher: &dyn Watcher) -> Resul
     let reach = Reach {
         tree: Some(root.to_owned()),
         read,
-        write: vec![cache.scratch.path().to_owned()],
+        write: vec![cache.out.clone()],
     };
     let mut maker = Maker {
         plan,
         watcher,
         fetcher: Fetcher::new(&host, plan.patience)?,
-        worker: Worker::start(plan.worker_exe, &reach)?,
+        worker: Worker::start(plan.tools, &cache.scratch.path().join("root"), &reach)?,
         cache,
         clock: Clock {
             now,
@@ -109,8 +107,7 @@ pub(crate) fn make(root: &Path, plan: &Plan<'_>, watcher: &dyn Watcher) -> Resul
         &Configure {
             root,
             order: &order,
-            shim_exe: plan.shim_exe,
-            ids: plan.ids,
+            tools: plan.tools,
         },
         watcher,
     )?;
@@ -214,7 +211,7 @@ impl Maker<'_> {
                 keyrings.push(PathBuf::from(keyring));
                 continue;
             }
-            let path = self.cache.scratch.path().join(format!("key{number}.asc"));
+            let path = self.cache.out.join(format!("key{number}.asc"));
             std::fs::write(&path, keyring).or_fault(|| Fault::new(codes::IO).arg("path", path.display()))?;
             keyrings.push(path);
         }
@@ -266,7 +263,7 @@ impl Maker<'_> {
             .collect();
         self.fetch(&downloads)?;
         for ((_, index, plain), download) in missing.iter().zip(&downloads) {
-            let to = self.cache.scratch.path().join("plain");
+            let to = self.cache.out.join("plain");
             let request = Request::Decode {
                 from: download.to.clone(),
                 to: to.clone(),
@@ -446,6 +443,8 @@ struct Cache {
     lists: PathBuf,
     debs: PathBuf,
     scratch: tree::Scratch,
+    /// What the worker writes.
+    out: PathBuf,
 }
 
 impl Cache {
@@ -455,10 +454,14 @@ impl Cache {
             std::fs::create_dir_all(directory)
                 .or_fault(|| Fault::new(codes::IO).arg("path", directory.display()))?;
         }
+        let scratch = tree::Scratch::new(cache_dir)?;
+        let out = scratch.path().join("out");
+        std::fs::create_dir(&out).or_fault(|| Fault::new(codes::IO).arg("path", out.display()))?;
         Ok(Cache {
             lists,
             debs,
-            scratch: tree::Scratch::new(cache_dir)?,
+            scratch,
+            out,
         })
     }
 

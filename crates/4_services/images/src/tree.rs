@@ -135,12 +135,8 @@ pub(crate) fn prepare(root: &Path, arch: &str) -> Result<()> {
     )?;
     let dpkg = root.join("var/lib/dpkg");
     for (name, text) in [
-        ("available", ""),
         ("diversions", ""),
-        ("statoverride", ""),
         ("info/format", "1\n"),
-        ("lock", ""),
-        ("lock-frontend", ""),
     ] {
         write(&dpkg.join(name), text, 0o644)?;
     }
@@ -166,12 +162,6 @@ pub(crate) fn write_status(root: &Path, unpacked: &[Unpacked]) -> Result<()> {
 pub(crate) fn finish(root: &Path, sources: &str) -> Result<()> {
     for name in [
         POLICY,
-        "var/lib/dpkg/lock",
-        "var/lib/dpkg/lock-frontend",
-        "var/lib/dpkg/triggers/Lock",
-        "var/lib/dpkg/status-old",
-        "var/lib/dpkg/diversions-old",
-        "var/lib/dpkg/statoverride-old",
         "var/lib/dbus/machine-id",
         "var/cache/ldconfig/aux-cache",
         "var/log/alternatives.log",
@@ -179,12 +169,18 @@ pub(crate) fn finish(root: &Path, sources: &str) -> Result<()> {
         "var/log/dpkg.log",
         "etc/hostname",
         "etc/resolv.conf",
-        "etc/.pwd.lock",
     ] {
         remove_file(&root.join(name))?;
     }
     for name in ["run", "tmp", "var/tmp", "var/log/apt"] {
         empty(&root.join(name))?;
+    }
+    make_dirs(root, &["run/lock"])?;
+    let lock = root.join("run/lock");
+    fs::set_permissions(&lock, fs::Permissions::from_mode(0o1777)).at(&lock)?;
+    let fstab = root.join("etc/fstab");
+    if !fstab.exists() {
+        write(&fstab, "# UNCONFIGURED FSTAB FOR BASE SYSTEM\n", 0o644)?;
     }
     // Present and empty: filled at the first boot.
     if root.join("usr/lib/systemd/systemd").exists() || root.join("etc/machine-id").exists() {
@@ -206,7 +202,7 @@ fn devices(root: &Path) -> Result<()> {
     make_dirs(root, &["dev", "dev/pts", "dev/shm"])?;
     let dev = root.join("dev");
     let nodes = [
-        ("console", 0o600, 5, 1),
+        ("console", 0o666, 5, 1),
         ("full", 0o666, 1, 7),
         ("null", 0o666, 1, 3),
         ("ptmx", 0o666, 5, 2),

@@ -1,8 +1,8 @@
 //! The worker: a confined process that reads the bytes from outside for us.
 
-use std::io::{BufRead, BufReader, Write};
-use std::path::{Path, PathBuf};
-use std::process::{Child, ChildStdin, Command, Stdio};
+use std::io::{BufRead, BufReader, Read, Write};
+use std::path::Path;
+use std::process::{Child, ChildStdin, Stdio};
 use std::sync::mpsc::{self, Receiver, RecvTimeoutError};
 use std::time::Duration;
 
@@ -11,20 +11,10 @@ use fault::{Fault, OrFault, Result};
 use model::Watcher;
 
 use crate::codes;
+use crate::confine::{self, Reach, Tools};
 
 /// How often a waiting caller looks whether the work was cancelled.
 const TICK: Duration = Duration::from_millis(100);
-
-/// What a worker may touch.
-#[derive(Clone, Debug, Default)]
-pub(crate) struct Reach {
-    /// The tree that packages are unpacked to.
-    pub(crate) tree: Option<PathBuf>,
-    /// Directories and files that it reads.
-    pub(crate) read: Vec<PathBuf>,
-    /// Directories that it writes to.
-    pub(crate) write: Vec<PathBuf>,
-}
 
 /// A running worker; killed when dropped.
 pub(crate) struct Worker {
@@ -34,17 +24,21 @@ pub(crate) struct Worker {
 }
 
 impl Worker {
-    /// Starts a worker.
-    pub(crate) fn start(exe: &Path, reach: &Reach) -> Result<Self> {
-        let fault = || Fault::new(codes::WORKER).arg("program", exe.display());
-        let mut command = Command::new(exe);
-        command.args(&reach.tree);
+    /// Starts a worker in a jail whose empty root is `bench`.
+    pub(crate) fn start(tools: Tools<'_>, bench: &Path, reach: &Reach) -> Result<Self> {
+        let fault = || Fault::new(codes::WORKER).arg("program", tools.worker_exe.display());
+        if !tools.worker_exe.is_file() {
+            return Err(fault());
+        }
+        let recipe = confine::worker(tools, bench, reach)?;
+        let mut command = jail::launch::command(tools.shim_exe, &recipe)?;
         let mut child = command
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
-            .stderr(Stdio::inherit())
+            .stderr(Stdio::piped())
             .spawn()
             .or_fault(fault)?;
+        drop(command);
         let (input, output) = (child.stdin.take(), child.stdout.take());
         let output = output.ok_or_else(fault)?;
         let (tell, answers) = mpsc::channel();
@@ -109,13 +103,26 @@ impl Worker {
         self.receive(watcher)
     }
 
+    /// Why there are no more answers: the jail's own fault when it could not be started.
     fn ended(&mut self) -> Fault {
-        let fault = Fault::new(codes::WORKER_ENDED);
         self.input = None;
-        match self.child.wait() {
+        let mut words = String::new();
+        if let Some(mut stderr) = self.child.stderr.take() {
+            let _ = (&mut stderr).take(64 << 10).read_to_string(&mut words);
+        }
+        let status = self.child.wait();
+        if let Some(fault) = words.lines().rev().find_map(|line| serde_json::from_str::<Fault>(line).ok()) {
+            return fault;
+        }
+        let mut fault = Fault::new(codes::WORKER_ENDED);
+        fault = match status {
             Ok(status) => fault.because_of(status.to_string()),
             Err(error) => fault.because(error),
+        };
+        for line in words.lines().take(5) {
+            fault = fault.because_of(line);
         }
+        fault
     }
 }
 

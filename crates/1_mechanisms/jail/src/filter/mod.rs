@@ -9,6 +9,8 @@ use crate::recipe::Seccomp;
 const ALLOW: u32 = 0x7fff_0000;
 const KILL_PROCESS: u32 = 0x8000_0000;
 const ERRNO: u32 = 0x0005_0000;
+/// Not carried out, and no error.
+const SUCCESS: u32 = ERRNO;
 const EPERM: u32 = ERRNO | libc::EPERM.cast_unsigned();
 const ENOSYS: u32 = ERRNO | libc::ENOSYS.cast_unsigned();
 
@@ -42,10 +44,12 @@ type Step = (u32, Verdict);
 pub fn build(seccomp: Seccomp) -> Option<Vec<Instruction>> {
     let (native, foreign) = match seccomp {
         Seccomp::Off => return None,
-        Seccomp::Guest => (
-            guest(tables::NATIVE_REFUSED, tables::NATIVE_LAST, tables::NATIVE_IOCTL),
-            foreign(),
-        ),
+        Seccomp::Guest | Seccomp::Build => {
+            let hasty = seccomp == Seccomp::Build;
+            let sync: &[u32] = if hasty { tables::NATIVE_SYNC } else { &[] };
+            let native = guest(tables::NATIVE_REFUSED, sync, tables::NATIVE_LAST, tables::NATIVE_IOCTL);
+            (native, foreign(hasty))
+        }
         Seccomp::Worker => (worker(), None),
     };
     let mut program = vec![load(AT_ARCH)];
@@ -59,18 +63,21 @@ pub fn build(seccomp: Seccomp) -> Option<Vec<Instruction>> {
 }
 
 /// Everything up to the newest call known is allowed but for the refused ones; later ones do not exist.
-fn guest(refused: &[u32], last: u32, ioctl: u32) -> Vec<Step> {
+/// Those of `done` succeed without being carried out.
+fn guest(refused: &[u32], done: &[u32], last: u32, ioctl: u32) -> Vec<Step> {
     let mut single: Vec<Step> = refused
         .iter()
         .map(|number| (*number, Verdict::Is(EPERM)))
         .collect();
+    single.extend(done.iter().map(|number| (*number, Verdict::Is(SUCCESS))));
     single.push((ioctl, Verdict::Ioctl(ALLOW)));
     steps(single, Verdict::Is(ALLOW), Some(last))
 }
 
 /// The tables of the 32-bit personality of this processor, where it has one. (The x32 ABI lies beyond the last call.)
-fn foreign() -> Option<(u32, Vec<Step>)> {
-    tables::FOREIGN.map(|(arch, refused, last, ioctl)| (arch, guest(refused, last, ioctl)))
+fn foreign(hasty: bool) -> Option<(u32, Vec<Step>)> {
+    let sync: &[u32] = if hasty { tables::FOREIGN_SYNC } else { &[] };
+    tables::FOREIGN.map(|(arch, refused, last, ioctl)| (arch, guest(refused, sync, last, ioctl)))
 }
 
 fn worker() -> Vec<Step> {
@@ -307,8 +314,17 @@ mod tests {
     }
 
     #[test]
+    fn a_build_does_not_wait_for_the_disk() {
+        let program = build(Seccomp::Build).expect("a filter");
+        let fsync = u32::try_from(libc::SYS_fsync).expect("a number");
+        assert_eq!(verdict(&program, tables::NATIVE_ARCH, fsync, 0), SUCCESS);
+        let guest = build(Seccomp::Guest).expect("a filter");
+        assert_eq!(verdict(&guest, tables::NATIVE_ARCH, fsync, 0), ALLOW);
+    }
+
+    #[test]
     fn filters_fit_into_the_kernels_limit() {
-        for seccomp in [Seccomp::Guest, Seccomp::Worker] {
+        for seccomp in [Seccomp::Guest, Seccomp::Build, Seccomp::Worker] {
             assert!(build(seccomp).expect("a filter").len() < 4096);
         }
     }

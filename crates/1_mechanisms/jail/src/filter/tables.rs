@@ -87,6 +87,27 @@ pub(super) const NATIVE_REFUSED: &[u32] = &[
     n(libc::SYS_userfaultfd),
 ];
 
+/// Calls that wait for the disk.
+pub(super) const NATIVE_SYNC: &[u32] = &[
+    n(libc::SYS_fdatasync),
+    n(libc::SYS_fsync),
+    n(libc::SYS_sync),
+    n(libc::SYS_sync_file_range),
+    n(libc::SYS_syncfs),
+];
+
+/// The same of the 32-bit personality.
+#[cfg(target_arch = "x86_64")]
+pub(super) const FOREIGN_SYNC: &[u32] = &[
+    36,  // sync
+    118, // fsync
+    148, // fdatasync
+    314, // sync_file_range
+    344, // syncfs
+];
+#[cfg(not(target_arch = "x86_64"))]
+pub(super) const FOREIGN_SYNC: &[u32] = &[];
+
 /// The 32-bit personality: audit number, refused calls (the same as above), last call, ioctl.
 #[cfg(target_arch = "x86_64")]
 pub(super) const FOREIGN: Option<(u32, &[u32], u32, u32)> =
