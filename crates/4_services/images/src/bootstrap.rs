@@ -130,7 +130,11 @@ pub fn bootstrap(request: &BootstrapRequest, watcher: &dyn Watcher) -> Result<Su
 }
 
 fn tools(request: &BootstrapRequest) -> Tools<'_> {
-    Tools { worker_exe: &request.worker_exe, shim_exe: &request.shim_exe, ids: request.ids }
+    Tools {
+        worker_exe: &request.worker_exe,
+        shim_exe: &request.shim_exe,
+        ids: request.ids,
+    }
 }
 
 /// Whether a target is a file rather than a directory, by its name.

@@ -110,7 +110,10 @@ pub(crate) fn configure(what: &Configure<'_>, watcher: &dyn Watcher) -> Result<(
     if status.success() {
         return Ok(());
     }
-    if let Some(fault) = words.last().and_then(|line| serde_json::from_str::<Fault>(line).ok()) {
+    if let Some(fault) = words
+        .last()
+        .and_then(|line| serde_json::from_str::<Fault>(line).ok())
+    {
         return Err(fault);
     }
     let mut failed = fault().because_of(status.to_string());
@@ -122,7 +125,10 @@ pub(crate) fn configure(what: &Configure<'_>, watcher: &dyn Watcher) -> Result<(
 
 fn environment() -> BTreeMap<String, String> {
     [
-        ("PATH", "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"),
+        (
+            "PATH",
+            "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin",
+        ),
         ("HOME", "/root"),
         ("LC_ALL", "C.UTF-8"),
         ("DEBIAN_FRONTEND", "noninteractive"),

@@ -9,9 +9,7 @@ use std::sync::{Mutex, PoisonError};
 
 use fault::{Fault, Result};
 use jail::launch::Launch;
-use jail::recipe::{
-    Capabilities, IdRange, Mount, MountKind, Namespaces, Ns, Process, Recipe, Root, Seccomp,
-};
+use jail::recipe::{Capabilities, IdRange, Mount, MountKind, Namespaces, Ns, Process, Recipe, Root, Seccomp};
 
 use crate::tree::At;
 
@@ -63,21 +61,47 @@ pub(crate) fn worker(tools: Tools<'_>, bench: &Path, reach: &Reach) -> Result<Re
     argv.extend(reach.tree.iter().map(|tree| tree.display().to_string()));
     Ok(recipe(
         ids,
-        Root::Tree { path: bench.to_owned(), idmap: ids.is_some(), read_only: false },
+        Root::Tree {
+            path: bench.to_owned(),
+            idmap: ids.is_some(),
+            read_only: false,
+        },
         mounts,
-        Capabilities::Only { names: WORKER_CAPABILITIES.iter().map(|name| (*name).to_owned()).collect() },
+        Capabilities::Only {
+            names: WORKER_CAPABILITIES
+                .iter()
+                .map(|name| (*name).to_owned())
+                .collect(),
+        },
         Seccomp::Worker,
-        Process { argv, no_new_privs: true, ..Process::default() },
+        Process {
+            argv,
+            no_new_privs: true,
+            ..Process::default()
+        },
     ))
 }
 
 /// The recipe of the packages' scripts: the tree as root, as a guest would have it, without network.
-pub(crate) fn scripts(tools: Tools<'_>, root: &Path, argv: Vec<String>, env: BTreeMap<String, String>) -> Result<Recipe> {
+pub(crate) fn scripts(
+    tools: Tools<'_>,
+    root: &Path,
+    argv: Vec<String>,
+    env: BTreeMap<String, String>,
+) -> Result<Recipe> {
     let mapped = can_map(tools, root)?;
-    let mount = |target: &str, what, read_only| Mount { target: target.into(), what, read_only };
+    let mount = |target: &str, what, read_only| Mount {
+        target: target.into(),
+        what,
+        read_only,
+    };
     Ok(recipe(
         mapped.then_some(tools.ids),
-        Root::Tree { path: root.to_owned(), idmap: mapped, read_only: false },
+        Root::Tree {
+            path: root.to_owned(),
+            idmap: mapped,
+            read_only: false,
+        },
         vec![
             mount("/proc", MountKind::Proc, false),
             mount("/sys", MountKind::Sys, true),
@@ -85,7 +109,11 @@ pub(crate) fn scripts(tools: Tools<'_>, root: &Path, argv: Vec<String>, env: BTr
         ],
         jail::guest::capabilities(false),
         Seccomp::Build,
-        Process { argv, env, ..Process::default() },
+        Process {
+            argv,
+            env,
+            ..Process::default()
+        },
     ))
 }
 
@@ -99,7 +127,10 @@ fn recipe(
 ) -> Recipe {
     Recipe {
         ids,
-        namespaces: Namespaces { cgroup: Ns::Share, ..Namespaces::default() },
+        namespaces: Namespaces {
+            cgroup: Ns::Share,
+            ..Namespaces::default()
+        },
         root,
         mounts,
         masked: Vec::new(),
@@ -121,7 +152,11 @@ fn recipe(
 fn bind(path: &Path, idmap: bool, read_only: bool) -> Mount {
     Mount {
         target: path.to_owned(),
-        what: MountKind::Bind { source: path.to_owned(), idmap, recursive: false },
+        what: MountKind::Bind {
+            source: path.to_owned(),
+            idmap,
+            recursive: false,
+        },
         read_only,
     }
 }
@@ -135,17 +170,32 @@ fn can_map(tools: Tools<'_>, path: &Path) -> Result<bool> {
         return Ok(*answer);
     }
     // A jail that gets as far as its program, which does not exist, has mounted its root.
-    let directory = if path.is_dir() { path } else { path.parent().unwrap_or(path) };
+    let directory = if path.is_dir() {
+        path
+    } else {
+        path.parent().unwrap_or(path)
+    };
     let probe = recipe(
         Some(tools.ids),
-        Root::Tree { path: directory.to_owned(), idmap: true, read_only: true },
+        Root::Tree {
+            path: directory.to_owned(),
+            idmap: true,
+            read_only: true,
+        },
         Vec::new(),
         Capabilities::Only { names: Vec::new() },
         Seccomp::Off,
-        Process { argv: vec!["/proc/no program".to_owned()], ..Process::default() },
+        Process {
+            argv: vec!["/proc/no program".to_owned()],
+            ..Process::default()
+        },
     );
     let mut launch = Launch::new(tools.shim_exe, &probe)?;
-    launch.command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
+    launch
+        .command
+        .stdin(Stdio::null())
+        .stdout(Stdio::null())
+        .stderr(Stdio::null());
     let answer = match launch.status() {
         Err(fault) => !is_of_root(&fault),
         Ok(_) => true,
@@ -155,5 +205,7 @@ fn can_map(tools: Tools<'_>, path: &Path) -> Result<bool> {
 }
 
 fn is_of_root(fault: &Fault) -> bool {
-    [jail::codes::ROOT_FAILED, jail::codes::ROOT_FOREIGN].iter().any(|code| fault.is(*code))
+    [jail::codes::ROOT_FAILED, jail::codes::ROOT_FOREIGN]
+        .iter()
+        .any(|code| fault.is(*code))
 }

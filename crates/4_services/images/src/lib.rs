@@ -1,8 +1,8 @@
 //! Images: made from signed archives, files and directories, kept by their digest; and `posada bootstrap`.
 
 mod bootstrap;
-mod confine;
 mod configure;
+mod confine;
 mod fetch;
 mod host;
 mod make;

@@ -13,8 +13,8 @@ use model::{Progress, Watcher};
 
 use crate::bootstrap::{Summary, Variant};
 use crate::codes;
-use crate::confine::{Reach, Tools};
 use crate::configure::{self, Configure};
+use crate::confine::{Reach, Tools};
 use crate::fetch::{Download, Fetcher, Patience, is_right};
 use crate::host::Host;
 use crate::suites::{Suite, Wish, tree_sources, ways};

@@ -188,7 +188,13 @@ impl Images {
         Ok(removed)
     }
 
-    fn release(&self, root: &Path, image: &ImageRef, include: &[String], watcher: &dyn Watcher) -> Result<()> {
+    fn release(
+        &self,
+        root: &Path,
+        image: &ImageRef,
+        include: &[String],
+        watcher: &dyn Watcher,
+    ) -> Result<()> {
         let settings = &self.settings;
         let mut packages: Vec<String> = SYSTEM.iter().map(|name| (*name).to_owned()).collect();
         packages.extend(include.iter().cloned());
@@ -209,7 +215,11 @@ impl Images {
 
     fn tools(&self) -> Tools<'_> {
         let settings = &self.settings;
-        Tools { worker_exe: &settings.worker_exe, shim_exe: &settings.shim_exe, ids: settings.ids }
+        Tools {
+            worker_exe: &settings.worker_exe,
+            shim_exe: &settings.shim_exe,
+            ids: settings.ids,
+        }
     }
 
     /// Unpacks an archive, or copies a directory as an archive would carry it.
@@ -230,12 +240,19 @@ impl Images {
                 write: Vec::new(),
             };
             let mut worker = Worker::start(self.tools(), &root.with_file_name("bench"), &reach)?;
-            match worker.ask(&Request::Import { archive: source.clone() }, watcher)? {
+            match worker.ask(
+                &Request::Import {
+                    archive: source.clone(),
+                },
+                watcher,
+            )? {
                 Answer::Done { .. } => {}
                 _ => return Err(unexpected()),
             }
         }
-        let is_tree = ["usr", "bin"].iter().any(|name| fs::symlink_metadata(root.join(name)).is_ok());
+        let is_tree = ["usr", "bin"]
+            .iter()
+            .any(|name| fs::symlink_metadata(root.join(name)).is_ok());
         if !is_tree {
             return Err(Fault::new(codes::NO_ROOT_TREE).arg("path", source.display()));
         }
@@ -382,7 +399,14 @@ fn recipe(image: &ImageRef, include: &[String]) -> Result<String> {
                 // A tree can change without any sign on its top directory: its content decides.
                 format!("dir {} {}", path.display(), tree::digest(&path)?)
             } else {
-                format!("file {} {} {} {} {}", path.display(), m.ino(), m.len(), m.mtime(), m.mtime_nsec())
+                format!(
+                    "file {} {} {} {} {}",
+                    path.display(),
+                    m.ino(),
+                    m.len(),
+                    m.mtime(),
+                    m.mtime_nsec()
+                )
             }
         }
         ImageRef::Digest(hex) => format!("digest {hex}"),
@@ -395,7 +419,10 @@ fn references(image: &ImageRef) -> Vec<ImageRef> {
     if let ImageRef::Release { distribution, .. } = image
         && let Ok(release) = codename(image)
     {
-        let by_name = ImageRef::Release { distribution: distribution.clone(), release };
+        let by_name = ImageRef::Release {
+            distribution: distribution.clone(),
+            release,
+        };
         if !found.contains(&by_name) {
             found.push(by_name);
         }
@@ -405,8 +432,7 @@ fn references(image: &ImageRef) -> Vec<ImageRef> {
 
 /// Whether `/sbin/init` is there, followed inside the tree only.
 fn has_init(root: &Path) -> bool {
-    unpack::Root::open(root)
-        .is_ok_and(|root| root.lookup(c"sbin/init", rustix::fs::OFlags::PATH).is_ok())
+    unpack::Root::open(root).is_ok_and(|root| root.lookup(c"sbin/init", rustix::fs::OFlags::PATH).is_ok())
 }
 
 fn stored(directory: &Path, record: Record) -> StoredImage {
@@ -427,7 +453,8 @@ fn read(directory: &Path) -> Option<Record> {
 fn write(directory: &Path, record: &Record) -> Result<()> {
     let path = directory.join("image.json");
     let new = directory.join("image.json.new");
-    let text = serde_json::to_vec_pretty(record).or_fault(|| Fault::new(codes::IO).arg("path", path.display()))?;
+    let text =
+        serde_json::to_vec_pretty(record).or_fault(|| Fault::new(codes::IO).arg("path", path.display()))?;
     fs::write(&new, text).at(&new)?;
     fs::rename(&new, &path).at(&path)
 }
@@ -435,7 +462,10 @@ fn write(directory: &Path, record: &Record) -> Result<()> {
 /// Copies a tree as a tar archive would carry it: one thread packs, this one unpacks. Both sides are trees of this
 /// host's administrator.
 fn copy(from: &Path, to: &Path) -> Result<()> {
-    let options = unpack::PackOptions { one_file_system: true, ..unpack::PackOptions::default() };
+    let options = unpack::PackOptions {
+        one_file_system: true,
+        ..unpack::PackOptions::default()
+    };
     let (reader, writer) = std::io::pipe().or_fault(|| Fault::new(codes::IO).arg("path", to.display()))?;
     let source = unpack::Root::open(from)?;
     let target = unpack::Root::open(to)?;

@@ -134,10 +134,7 @@ pub(crate) fn prepare(root: &Path, arch: &str) -> Result<()> {
         ],
     )?;
     let dpkg = root.join("var/lib/dpkg");
-    for (name, text) in [
-        ("diversions", ""),
-        ("info/format", "1\n"),
-    ] {
+    for (name, text) in [("diversions", ""), ("info/format", "1\n")] {
         write(&dpkg.join(name), text, 0o644)?;
     }
     write(&dpkg.join("arch"), &format!("{arch}\n"), 0o644)

@@ -111,7 +111,11 @@ impl Worker {
             let _ = (&mut stderr).take(64 << 10).read_to_string(&mut words);
         }
         let status = self.child.wait();
-        if let Some(fault) = words.lines().rev().find_map(|line| serde_json::from_str::<Fault>(line).ok()) {
+        if let Some(fault) = words
+            .lines()
+            .rev()
+            .find_map(|line| serde_json::from_str::<Fault>(line).ok())
+        {
             return fault;
         }
         let mut fault = Fault::new(codes::WORKER_ENDED);

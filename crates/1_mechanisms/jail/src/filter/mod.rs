@@ -47,7 +47,12 @@ pub fn build(seccomp: Seccomp) -> Option<Vec<Instruction>> {
         Seccomp::Guest | Seccomp::Build => {
             let hasty = seccomp == Seccomp::Build;
             let sync: &[u32] = if hasty { tables::NATIVE_SYNC } else { &[] };
-            let native = guest(tables::NATIVE_REFUSED, sync, tables::NATIVE_LAST, tables::NATIVE_IOCTL);
+            let native = guest(
+                tables::NATIVE_REFUSED,
+                sync,
+                tables::NATIVE_LAST,
+                tables::NATIVE_IOCTL,
+            );
             (native, foreign(hasty))
         }
         Seccomp::Worker => (worker(), None),
