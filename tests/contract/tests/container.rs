@@ -9,10 +9,10 @@ use std::time::{Duration, Instant};
 
 use contract::{Ground, until};
 use engine::attach::Session;
-use engine::protocol::FileJob;
+use engine::protocol::{Attached, FileJob};
 use engine::shim::Shim;
 use engine::{ExecPlan, Stop};
-use model::{ExitStatus, Phase};
+use model::{ExitStatus, Phase, Reaction};
 use unpack::tar::{Entry, Kind, Reader, Writer};
 
 const SHIM: &str = env!("CARGO_BIN_EXE_container-shim");
@@ -276,4 +276,53 @@ fn a_link_to_the_host_leads_a_copy_nowhere_but_inside() {
     let tar = archive(&[("out/secret", Kind::File, "of the guest")]);
     let _ = shim.write_files("/tmp", &mut &tar[..]);
     assert_eq!(std::fs::read_to_string(secret).unwrap(), "of the host");
+}
+
+#[test]
+fn the_console_shows_what_came_before_and_what_comes() {
+    let ground = ground(&["count", "1000"]);
+    let mut shim = ground.running();
+    until("output", || ground.log().contains("1005"));
+    let ticket = shim.console().unwrap();
+    let mut session = Session::open(&ground.attach_socket(), &ticket).unwrap();
+    assert!(matches!(session.kind, Attached::Console { scrollback } if scrollback > 0));
+    let mut console = std::fs::File::from(session.fds.pop().unwrap());
+    let mut seen = String::new();
+    until("old and new lines", || {
+        let mut bytes = [0; 4096];
+        let count = console.read(&mut bytes).unwrap();
+        seen.push_str(&String::from_utf8_lossy(&bytes[..count]));
+        seen.contains("1000\n") && seen.contains("1050")
+    });
+    shim.stop(Stop::Forced).unwrap();
+    let mut rest = Vec::new();
+    console.read_to_end(&mut rest).unwrap();
+}
+
+#[test]
+fn events_are_told_in_order() {
+    let ground = ground(&["exit", "0"]);
+    let mut shim = ground.shim();
+    shim.create().unwrap();
+    let events = Shim::connect(&ground.plan.run_dir).unwrap().subscribe().unwrap();
+    shim.start().unwrap();
+    let kinds: Vec<String> = events
+        .take(2)
+        .map(|told| {
+            serde_json::to_value(told.unwrap()).unwrap()["event"]
+                .as_str()
+                .unwrap()
+                .to_owned()
+        })
+        .collect();
+    assert_eq!(kinds, ["started", "ended"]);
+}
+
+#[test]
+fn a_crash_is_answered_by_policy() {
+    let mut ground = ground(&["exit", "1"]);
+    ground.plan.policies.on_crash = Reaction::Restart;
+    let mut shim = ground.running();
+    until("it was started again", || shim.status().unwrap().restarts >= 1);
+    assert_eq!(shim.stop(Stop::Forced).unwrap().phase, Phase::Stopped);
 }

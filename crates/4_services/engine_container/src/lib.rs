@@ -12,7 +12,7 @@ mod shim;
 mod translate;
 
 pub use cleanup::cleanup;
-pub use container::Container;
+pub use container::{Container, cgroup_limits};
 pub use engine::ContainerEngine;
 pub use init::parse_signal;
 pub use shim::shim_main;

@@ -11,7 +11,7 @@ use engine::protocol::{Attached, Request, TICKET_UNKNOWN};
 use engine::shim::Shim;
 use engine::{ExecPlan, Stop};
 use model::api::TerminalSize;
-use model::{ExitStatus, Limits, Phase, Reaction, Size};
+use model::{ExitStatus, Limits, Phase, Size};
 
 use super::SHIM;
 
@@ -237,6 +237,8 @@ fn a_terminal_has_a_size_that_can_change_and_a_name() {
     let mut seen = String::new();
     let mut see = |terminal: &mut std::fs::File, wanted: &str| {
         until(wanted, || {
+            // The tool tells the size at every line: crun sets it a little after the start.
+            terminal.write_all(b"\n").unwrap();
             let mut bytes = [0; 1000];
             let count = terminal.read(&mut bytes).unwrap();
             seen.push_str(&String::from_utf8_lossy(&bytes[..count]));
@@ -246,8 +248,6 @@ fn a_terminal_has_a_size_that_can_change_and_a_name() {
     see(&mut terminal, "size 33 99 /dev/pts/");
     let size = TerminalSize { rows: 50, cols: 120 };
     session.control.resize(size).unwrap();
-    std::thread::sleep(Duration::from_millis(100));
-    terminal.write_all(b"\n").unwrap();
     see(&mut terminal, "size 50 120");
     terminal.write_all(&[4]).unwrap();
     assert_eq!(session.control.wait().unwrap(), Some(ExitStatus::Code(0)));
@@ -366,55 +366,6 @@ fn a_guest_that_was_only_created_can_be_deleted() {
     shim.create().unwrap();
     shim.delete().unwrap();
     until("nothing is left", || ground.remains().is_empty());
-}
-
-#[test]
-fn the_console_shows_what_came_before_and_what_comes() {
-    let ground = ground(&["count", "1000"]);
-    let mut shim = ground.running();
-    until("output", || ground.log().contains("1005"));
-    let ticket = shim.console().unwrap();
-    let mut session = Session::open(&ground.attach_socket(), &ticket).unwrap();
-    assert!(matches!(session.kind, Attached::Console { scrollback } if scrollback > 0));
-    let mut console = std::fs::File::from(session.fds.pop().unwrap());
-    let mut seen = String::new();
-    until("old and new lines", || {
-        let mut bytes = [0; 4096];
-        let count = console.read(&mut bytes).unwrap();
-        seen.push_str(&String::from_utf8_lossy(&bytes[..count]));
-        seen.contains("1000\n") && seen.contains("1050")
-    });
-    shim.stop(Stop::Forced).unwrap();
-    let mut rest = Vec::new();
-    console.read_to_end(&mut rest).unwrap();
-}
-
-#[test]
-fn events_are_told_in_order() {
-    let ground = ground(&["exit", "0"]);
-    let mut shim = ground.shim();
-    shim.create().unwrap();
-    let events = Shim::connect(&ground.plan.run_dir).unwrap().subscribe().unwrap();
-    shim.start().unwrap();
-    let kinds: Vec<String> = events
-        .take(2)
-        .map(|told| {
-            serde_json::to_value(told.unwrap()).unwrap()["event"]
-                .as_str()
-                .unwrap()
-                .to_owned()
-        })
-        .collect();
-    assert_eq!(kinds, ["started", "ended"]);
-}
-
-#[test]
-fn a_crash_is_answered_by_policy() {
-    let mut ground = ground(&["exit", "1"]);
-    ground.plan.policies.on_crash = Reaction::Restart;
-    let mut shim = ground.running();
-    until("it was started again", || shim.status().unwrap().restarts >= 1);
-    assert_eq!(shim.stop(Stop::Forced).unwrap().phase, Phase::Stopped);
 }
 
 #[test]
