@@ -5,6 +5,7 @@
 //! and never fails because of a time.
 
 mod boot;
+mod bootstrap;
 mod command;
 mod house;
 mod lifecycle;
@@ -27,6 +28,11 @@ const BENCHES: &[Bench] = &[
         "command",
         "/bin/true through command line, daemon and network; podman, docker",
         command::bench,
+    ),
+    (
+        "bootstrap",
+        "minbase of Debian 12 from a warm cache; mmdebstrap, debootstrap",
+        bootstrap::bench,
     ),
     ("boot", "launch to a running systemd; systemd-nspawn", boot::bench),
     ("many", "a hundred in a row, fifty at once; lxc", many::bench),

@@ -135,4 +135,6 @@ pub struct Chosen {
     pub hash: FileHash,
     pub installed_kib: u64,
     pub origin: usize,
+    /// Chosen only because others need it, and not part of the essential system.
+    pub auto: bool,
 }

@@ -213,6 +213,11 @@ fn resolved(indexes: &[(PathBuf, usize)], arch: &str, wanted: &Wanted) -> Result
             .collect::<Result<_>>()
     })?;
     let universe = Universe::new(parsed.into_iter().flatten());
+    let nothing_more = Wanted {
+        exclude: wanted.exclude.clone(),
+        ..Wanted::default()
+    };
+    let essential = universe.resolve(&nothing_more)?;
     let packages = universe
         .resolve(wanted)?
         .iter()
@@ -227,6 +232,9 @@ fn resolved(indexes: &[(PathBuf, usize)], arch: &str, wanted: &Wanted) -> Result
             },
             installed_kib: p.installed_kib,
             origin: p.origin,
+            auto: !wanted.include.iter().any(|name| name == p.name)
+                && !wanted.priorities.iter().any(|priority| priority == p.priority)
+                && !essential.iter().any(|e| e.name == p.name),
         })
         .collect();
     Ok(Answer::Resolved { packages })

@@ -6,6 +6,7 @@ mod confine;
 mod fetch;
 mod host;
 mod make;
+mod overlap;
 mod releases;
 mod store;
 mod suites;

@@ -17,7 +17,8 @@ use crate::configure::{self, Configure};
 use crate::confine::{Reach, Tools};
 use crate::fetch::{Download, Fetcher, Patience, is_right};
 use crate::host::Host;
-use crate::suites::{Suite, Wish, tree_sources, ways};
+use crate::overlap;
+use crate::suites::{Suite, Wish, tree_sources, ways, without_login};
 use crate::tree;
 use crate::worker::{Worker, unexpected};
 
@@ -51,6 +52,8 @@ struct Maker<'a> {
     cache: Cache,
     clock: Clock,
     notes: Vec<String>,
+    /// The network is away: what the cache has must do.
+    offline: bool,
 }
 
 /// Makes the tree `root`, an empty directory that is there. The caller removes it after a fault.
@@ -89,6 +92,7 @@ pub(crate) fn make(root: &Path, plan: &Plan<'_>, watcher: &dyn Watcher) -> Resul
             check_date: plan.now.is_some() || host.is_on("Acquire::Check-Date", true),
         },
         notes: Vec::new(),
+        offline: false,
     };
     let suites = maker.find(ways)?;
     let packages = maker.resolve(&suites)?;
@@ -111,6 +115,7 @@ pub(crate) fn make(root: &Path, plan: &Plan<'_>, watcher: &dyn Watcher) -> Resul
         },
         watcher,
     )?;
+    tree::mark_automatic(root, &plan.arch, packages.iter().filter(|p| p.auto).map(|p| p.name.as_str()))?;
     tree::finish(root, &tree_sources(&sources, &plan.codename))?;
     let mut names: Vec<(String, String)> = packages.into_iter().map(|p| (p.name, p.version)).collect();
     names.sort();
@@ -144,7 +149,7 @@ impl Maker<'_> {
         for suite in way {
             match self.suite(suite) {
                 Ok(found) => ready.push(found),
-                Err(fault) if suite.optional && is_not_found(&fault) => {
+                Err(fault) if suite.optional && (is_not_found(&fault) || (self.offline && is_away(&fault))) => {
                     self.notes.push(format!("no-suite {}", suite.name));
                 }
                 Err(fault) => return Err(fault),
@@ -165,7 +170,11 @@ impl Maker<'_> {
             to: fresh.clone(),
             label: format!("{}/InRelease", suite.name),
         };
-        match self.fetch(&[inrelease]) {
+        let fetched = match self.offline {
+            true => Err(Fault::new(codes::NETWORK).arg("url", without_login(&base))),
+            false => self.fetch(&[inrelease]),
+        };
+        match fetched {
             Ok(()) => {
                 let verified = self.verify(&fresh, None, suite);
                 let moved = match &verified {
@@ -178,7 +187,8 @@ impl Maker<'_> {
             Err(fault) if is_not_found(&fault) => self
                 .detached(suite, &base)
                 .map_err(|other| if is_not_found(&other) { fault } else { other }),
-            Err(fault) if (fault.is(codes::NETWORK) || fault.is(codes::STALLED)) && kept.exists() => {
+            Err(fault) if is_away(&fault) && kept.exists() => {
+                self.offline = true;
                 self.notes.push(format!("offline {}", suite.name));
                 self.verify(&kept, None, suite)
             }
@@ -378,6 +388,20 @@ impl Maker<'_> {
             });
             unpacked.push(package(worker.receive(watcher)?)?);
         }
+        // Packages were unpacked in any order: of a file that two have, the one that replaces the other's comes last.
+        let mut again: Vec<String> = overlap::settle(root, &unpacked)?.into_iter().map(|o| o.winner).collect();
+        again.sort();
+        again.dedup();
+        let several = !again.is_empty();
+        for name in again {
+            if let Some(download) = rest.iter().find(|d| d.label == name) {
+                worker.ask(&request(download), watcher)?;
+            }
+        }
+        if several {
+            // A winner's list is whole again: it may have lost other files.
+            overlap::settle(root, &unpacked)?;
+        }
         let known: HashMap<&str, &Chosen> = packages.iter().map(|p| (p.name.as_str(), p)).collect();
         for one in &unpacked {
             let agrees = known
@@ -415,6 +439,11 @@ fn package(answer: Answer) -> Result<Unpacked> {
     }
 }
 
+/// Whether a server could not be reached, or keeps silent.
+fn is_away(fault: &Fault) -> bool {
+    fault.is(codes::NETWORK) || fault.is(codes::STALLED)
+}
+
 fn is_not_found(fault: &Fault) -> bool {
     fault.is(codes::HTTP)
         && fault
@@ -432,7 +461,7 @@ fn is_plain(package: &Chosen, origins: usize) -> bool {
 
 /// An address as one file name, without a login in it.
 fn flat(url: &str) -> String {
-    crate::suites::without_login(url)
+    without_login(url)
         .split_once("://")
         .map_or(url, |(_, rest)| rest)
         .replace(['/', ':', '?', '&', '%'], "_")

@@ -155,6 +155,18 @@ pub(crate) fn write_status(root: &Path, unpacked: &[Unpacked]) -> Result<()> {
     write(&policy, "#!/bin/sh\nexit 101\n", 0o755)
 }
 
+/// Tells apt which packages only came as dependencies, so that `apt autoremove` knows.
+pub(crate) fn mark_automatic<'a>(root: &Path, arch: &str, names: impl Iterator<Item = &'a str>) -> Result<()> {
+    let text: String = names
+        .map(|name| format!("Package: {name}\nArchitecture: {arch}\nAuto-Installed: 1\n\n"))
+        .collect();
+    if text.is_empty() {
+        return Ok(());
+    }
+    make_dirs(root, &["var/lib/apt"])?;
+    write(&root.join("var/lib/apt/extended_states"), &text, 0o644)
+}
+
 /// Removes what configuring has left (logs, caches, keys of this one machine) and writes the list of archives.
 pub(crate) fn finish(root: &Path, sources: &str) -> Result<()> {
     for name in [

@@ -83,6 +83,8 @@ pub struct Deb {
     pub version: String,
     pub priority: String,
     pub depends: String,
+    /// Further lines of its paragraph.
+    pub fields: String,
     /// Members of control.tar beyond `control`: name, content, mode.
     pub control: Vec<(String, String, u32)>,
     /// Entries of data.tar with their content.
@@ -133,8 +135,8 @@ impl Deb {
             depends => format!("Depends: {depends}\n"),
         };
         format!(
-            "Package: {}\nVersion: {}\nArchitecture: amd64\nPriority: {}\nMaintainer: A Test <t@example.org>\n{depends}Description: a test\n",
-            self.name, self.version, self.priority
+            "Package: {}\nVersion: {}\nArchitecture: amd64\nPriority: {}\nMaintainer: A Test <t@example.org>\n{depends}{}Description: a test\n",
+            self.name, self.version, self.priority, self.fields
         )
     }
 
