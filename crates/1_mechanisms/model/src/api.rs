@@ -47,7 +47,7 @@ pub struct LaunchRequest {
 pub struct StopRequest {
     /// Kill at once instead of asking.
     pub force: bool,
-    /// Seconds to wait for a graceful end before killing; 30 when absent.
+    /// Seconds to wait for a graceful end before killing; when absent 30 for a system, 10 for a command.
     pub timeout: Option<u32>,
 }
 

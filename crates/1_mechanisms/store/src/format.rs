@@ -72,6 +72,7 @@ fn copy(path: &Path, format: u64) -> Result<()> {
     let mut name = path.as_os_str().to_owned();
     name.push(format!(".format{format}"));
     let copy = PathBuf::from(name);
+    // Keeps the permissions of the original.
     std::fs::copy(path, &copy)
         .and_then(|_| std::fs::File::open(&copy)?.sync_all())
         .or_fault(|| Fault::new(STORE_BROKEN).arg("path", copy.display()))

@@ -80,6 +80,7 @@ impl Store {
     /// [`STORE_TAKEN`] when another process has it open, [`STORE_NEWER`] when its layout is newer than `format`,
     /// [`STORE_BROKEN`] when the file cannot be used.
     pub fn open(path: &Path, format: u64, migrations: &[Migration]) -> Result<Self> {
+        for_owner_only(path).or_fault(|| Fault::new(STORE_BROKEN).arg("path", path.display()))?;
         let database = Database::builder()
             .set_cache_size(CACHE_SIZE)
             .create(path)
@@ -232,6 +233,20 @@ impl Store {
     fn read<T>(&self, work: impl FnOnce() -> Result<T, redb::Error>) -> Result<T> {
         work().map_err(|error| broken(&self.path, error))
     }
+}
+
+/// Makes the file when it is missing; nobody else may read it, whoever made it.
+fn for_owner_only(path: &Path) -> std::io::Result<()> {
+    use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
+    let mut options = std::fs::OpenOptions::new();
+    let file = options
+        .read(true)
+        .write(true)
+        .create(true)
+        .truncate(false)
+        .mode(0o600)
+        .open(path)?;
+    file.set_permissions(std::fs::Permissions::from_mode(0o600))
 }
 
 fn parse<T: DeserializeOwned>(key: &str, revision: u64, bytes: &[u8]) -> Result<Entry<T>> {

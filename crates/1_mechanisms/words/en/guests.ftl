@@ -46,6 +46,8 @@ GST023 = nobody can wait for { $condition }
     .hint = posada wait NAME running|stopped|paused|ip
 GST024 = the disk of { $path } is full
     .hint = posada image prune; posada trash empty
+GST025 = another daemon uses { $path }
+    .hint = posada version
 
 notice-privileged = this guest has the host's own root inside: whoever is root in it is root on this host
 notice-next-start = the guest takes this up when it starts again

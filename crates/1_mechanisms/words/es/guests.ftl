@@ -46,6 +46,8 @@ GST023 = nadie puede esperar a { $condition }
     .hint = posada wait NOMBRE running|stopped|paused|ip
 GST024 = el disco de { $path } está lleno
     .hint = posada image prune; posada trash empty
+GST025 = otro demonio usa { $path }
+    .hint = posada version
 
 notice-privileged = este huésped lleva dentro al root del anfitrión: quien sea root en él lo es aquí
 notice-next-start = el huésped lo aplicará cuando vuelva a arrancar

@@ -50,3 +50,5 @@ pub const NETWORK_UNKNOWN: Code = Code("GST022");
 pub const CONDITION_UNKNOWN: Code = Code("GST023");
 /// The file system of the state directory is full.
 pub const DISK_FULL: Code = Code("GST024");
+/// Another daemon uses the run directory.
+pub const RUN_DIR_TAKEN: Code = Code("GST025");

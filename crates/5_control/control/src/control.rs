@@ -22,7 +22,7 @@ use store::{Expected, Store, Txn};
 
 use crate::admission::{self, Go, Known, Verb};
 use crate::amend::{Change, Password, Renaming};
-use crate::codes::{CONDITION_UNKNOWN, MOUNT_MISSING, VALUE_INVALID, WAIT_OVER};
+use crate::codes::{CONDITION_UNKNOWN, MOUNT_MISSING, RUN_DIR_TAKEN, VALUE_INVALID, WAIT_OVER};
 use crate::house::{House, Settings, broken, event_of, fact, make_dir};
 use crate::power::On;
 use crate::records::{FORMAT, StoredGuest, guest_key, name_key, now_ms, range_key};
@@ -34,6 +34,8 @@ use crate::{adopt, amend, ids, launch, merge, names, nouns, power};
 pub struct Control {
     house: Arc<House>,
     runner: Arc<Runner<House>>,
+    /// Locked as long as this daemon lives.
+    _lock: std::fs::File,
 }
 
 impl Control {
@@ -45,6 +47,8 @@ impl Control {
         for dir in [&settings.state_dir, &settings.cache_dir, &settings.run_dir] {
             std::fs::create_dir_all(dir).or_fault(|| broken(dir))?;
         }
+        // Before anything is looked at: what runs there belongs to the daemon that holds the lock.
+        let lock = lock(&settings.run_dir)?;
         make_dir(&settings.state_dir, 0o711, None)?;
         make_dir(&settings.state_dir.join("guests"), 0o711, None)?;
         make_dir(&settings.run_dir, 0o755, None)?;
@@ -79,7 +83,11 @@ impl Control {
         let kinds = kinds.into_iter().flatten().collect();
         let runner = Arc::new(Runner::new(Arc::clone(&store), kinds));
         let house = Arc::new(House::new(settings, store, images, networks, watch));
-        let control = Arc::new(Control { house, runner });
+        let control = Arc::new(Control {
+            house,
+            runner,
+            _lock: lock,
+        });
         // The slot is set once, here.
         let _ = slot.set(Arc::downgrade(&control));
         adopt::default_records(&control.house)?;
@@ -712,6 +720,15 @@ impl Drop for Raised {
             let _ = self.house.lower(&self.stored, false);
         }
     }
+}
+
+/// Takes the run directory for this daemon alone.
+fn lock(run_dir: &Path) -> Result<std::fs::File> {
+    let path = run_dir.join("daemon.lock");
+    let file = std::fs::File::create(&path).or_fault(|| broken(&path))?;
+    rustix::fs::flock(&file, rustix::fs::FlockOperation::NonBlockingLockExclusive)
+        .or_fault(|| Fault::new(RUN_DIR_TAKEN).arg("path", run_dir.display()))?;
+    Ok(file)
 }
 
 fn fulfils(guest: &Guest, condition: &str) -> bool {

@@ -14,8 +14,10 @@ use crate::house::{House, fact};
 use crate::records::StoredGuest;
 use crate::setup;
 
-/// Seconds that a guest has to end gracefully when the request says nothing.
+/// Seconds that a system has to end gracefully when the request says nothing.
 const GRACE: u32 = 30;
+/// The same for a command, which has no services to stop.
+const GRACE_OF_COMMAND: u32 = 10;
 
 /// Arguments of the operations on one guest.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -228,7 +230,11 @@ pub(crate) fn stop() -> Step<House> {
             let how = if on.stop.force {
                 Stop::Forced
             } else {
-                let seconds = on.stop.timeout.unwrap_or(GRACE);
+                let usual = match stored.guest.spec.init {
+                    Init::System => GRACE,
+                    Init::Command { .. } => GRACE_OF_COMMAND,
+                };
+                let seconds = on.stop.timeout.unwrap_or(usual);
                 engine::graceful(Duration::from_secs(seconds.into()))
             };
             if phase == Phase::Paused {
