@@ -55,7 +55,6 @@ cli-next-command =
     Next:
       posada logs -f { $name }        its output
       posada shell { $name }          a shell beside it
-cli-privileged-warning = Warning: a privileged guest has the rights of root on this host; whoever owns the guest owns the host.
 
 # Questions.
 cli-ask-purge = { $count ->

@@ -55,7 +55,6 @@ cli-next-command =
     Para seguir:
       posada logs -f { $name }        su salida
       posada shell { $name }          un intérprete a su lado
-cli-privileged-warning = Aviso: un huésped privilegiado tiene los derechos de root en este anfitrión; quien domina el huésped domina el anfitrión.
 
 # Preguntas.
 cli-ask-purge = { $count ->

@@ -149,7 +149,11 @@ impl Control {
             let key = range_key(ids.base);
             txn = txn.expect(&key, Expected::Absent).put(&key, stored.id());
         }
-        let kind = if request.no_start { "define" } else { "launch" };
+        let kind = match (request.hold, request.no_start) {
+            (true, _) => "hold",
+            (false, true) => "define",
+            (false, false) => "launch",
+        };
         self.submit(kind, &stored, &On::guest(stored.id()), actor, txn)
     }
 
@@ -212,7 +216,7 @@ impl Control {
                 created: model::rfc3339(now_ms()),
                 spec,
                 status: GuestStatus {
-                    wanted: !request.no_start,
+                    wanted: !request.no_start && !request.hold,
                     id_base: ids.map(|ids| ids.base),
                     ..GuestStatus::default()
                 },

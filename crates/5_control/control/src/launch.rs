@@ -64,6 +64,12 @@ pub(crate) fn kinds() -> Vec<Kind<House>> {
             ],
             abandoned: forget,
         },
+        // Up to the moment before process 1 starts: whoever asked attaches to the console first.
+        Kind {
+            name: "hold",
+            steps: vec![introduce(), image(), prepare(), raise(), set_up(), publish()],
+            abandoned: forget,
+        },
         Kind {
             name: "define",
             steps: vec![introduce(), image(), prepare()],

@@ -17,6 +17,10 @@ pub mod status {
     pub const NO_DAEMON: u8 = 3;
     /// `exec`, `shell`, `launch --rm`: Posada failed before the command could run.
     pub const NOT_RUN: u8 = 125;
+    /// The command cannot be executed.
+    pub const NOT_EXECUTABLE: u8 = 126;
+    /// There is no such command inside.
+    pub const NOT_FOUND: u8 = 127;
     /// The user left with Ctrl-C.
     pub const INTERRUPTED: u8 = 130;
     /// Nobody reads the output.
@@ -80,5 +84,41 @@ pub fn exit_status(fault: &Fault) -> u8 {
         status::PIPE
     } else {
         status::FAILED
+    }
+}
+
+/// The exit status for a command that did not run, as shells give it.
+#[must_use]
+pub fn not_run(fault: &Fault) -> u8 {
+    if !fault.is(jail::codes::EXEC_FAILED) {
+        return status::NOT_RUN;
+    }
+    let missing = fault
+        .causes()
+        .iter()
+        .any(|cause| cause.contains("No such file") || cause.contains("not found"));
+    if missing {
+        status::NOT_FOUND
+    } else {
+        status::NOT_EXECUTABLE
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_command_that_is_missing_is_told_as_shells_do() {
+        let failed = || Fault::new(jail::codes::EXEC_FAILED);
+        assert_eq!(
+            not_run(&failed().because(std::io::Error::from_raw_os_error(2))),
+            127
+        );
+        assert_eq!(
+            not_run(&failed().because(std::io::Error::from_raw_os_error(13))),
+            126
+        );
+        assert_eq!(not_run(&Fault::new(codes::FILE)), 125);
     }
 }

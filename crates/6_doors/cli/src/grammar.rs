@@ -86,6 +86,12 @@ pub fn listing(command: Command) -> Command {
     )
 }
 
+/// A command as the last arguments: options before its first word are ours, everything after it is its own, with or
+/// without `--`.
+pub fn rest() -> Arg {
+    trailing().last(false).trailing_var_arg(true)
+}
+
 /// Assent given beforehand, for verbs that destroy.
 pub fn assent() -> Arg {
     switch("yes").short('y')

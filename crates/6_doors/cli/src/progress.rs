@@ -26,7 +26,7 @@ enum News {
 /// The operation's own fault; [`CANCELLED`]; [`codes::DETACHED`] when the user left.
 pub fn follow(context: &Context, operation: Operation) -> Result<Operation> {
     if let Some(ended) = ended(&operation) {
-        return ended;
+        return ended.inspect(|operation| tell_notices(context, operation));
     }
     let (sender, news) = mpsc::channel();
     watch(context.client()?.clone(), &operation, sender.clone());
@@ -34,7 +34,21 @@ pub fn follow(context: &Context, operation: Operation) -> Result<Operation> {
     let mut shown = Shown::new(context);
     let outcome = attend(context, operation, &news, &mut shown);
     shown.close();
-    outcome
+    outcome.inspect(|operation| tell_notices(context, operation))
+}
+
+/// What the daemon has to say about work that is done, as message ids.
+fn tell_notices(context: &Context, operation: &Operation) {
+    for notice in operation
+        .result
+        .get("notices")
+        .into_iter()
+        .flat_map(|all| all.split([' ', ',']))
+    {
+        if !notice.is_empty() {
+            context.note(notice, &[]);
+        }
+    }
 }
 
 fn attend(

@@ -25,16 +25,25 @@ const AFTERMATH: Duration = Duration::from_millis(500);
 pub(crate) enum End {
     /// The process ended.
     Exited(ExitStatus),
+    /// A signal to this program ended the session; the process or guest may go on.
+    Interrupted(i32),
     /// The user left, or the shim closed the session; the guest goes on.
     Left,
 }
 
 impl End {
+    /// Whether a signal to this program ended the session, and not the process inside.
+    pub(crate) fn is_interrupted(self) -> bool {
+        matches!(self, End::Interrupted(_))
+    }
+
     /// The exit status of this program: the process's own, or 128 and the signal's number as shells do.
     pub(crate) fn status(self) -> u8 {
         match self {
             End::Exited(ExitStatus::Code(code)) => u8::try_from(code & 0xff).unwrap_or(1),
-            End::Exited(ExitStatus::Signal(signal)) => u8::try_from((128 + signal) & 0xff).unwrap_or(1),
+            End::Exited(ExitStatus::Signal(signal)) | End::Interrupted(signal) => {
+                u8::try_from((128 + signal) & 0xff).unwrap_or(1)
+            }
             End::Exited(ExitStatus::Poweroff | ExitStatus::Reboot) | End::Left => 0,
         }
     }
@@ -54,9 +63,11 @@ pub(crate) fn run(session: Session, input: bool) -> Result<End> {
     let lost = || Fault::new(codes::SESSION_LOST);
     let Session { kind, fds, control } = session;
     let raw_wanted = kind != Attached::Pipes && input && io::stdin().is_terminal();
+    // In raw mode Ctrl-C is a key like others.
     let watched: &[i32] = match kind {
         Attached::Pipes => &[SIGINT, SIGTERM, SIGHUP, SIGQUIT, SIGUSR1, SIGUSR2],
-        _ => &[SIGWINCH, SIGTERM, SIGHUP],
+        _ if raw_wanted => &[SIGWINCH, SIGTERM, SIGHUP],
+        _ => &[SIGWINCH, SIGINT, SIGTERM, SIGHUP],
     };
     let signals = Signals::watch(watched).or_fault(lost)?;
     let raw = if raw_wanted {
@@ -234,17 +245,22 @@ impl Pump {
         }
     }
 
-    /// Hands a signal on to the process; on a terminal or console the user's own hang-up ends the session.
+    /// Hands a signal on to the process; what has none, and a terminal whose user hung up, is left.
     fn signalled(&mut self, number: i32) -> Option<End> {
         if number == SIGWINCH {
             let _ = self.control.resize(size());
             return None;
         }
-        if self.kind == Attached::Pipes {
+        let process = match self.kind {
+            Attached::Pipes => true,
+            Attached::Terminal => number != SIGHUP,
+            _ => false,
+        };
+        if process {
             let _ = self.control.signal(number);
             return None;
         }
-        Some(End::Exited(ExitStatus::Signal(number)))
+        Some(End::Interrupted(number))
     }
 
     fn take_output(&mut self, index: usize) -> io::Result<()> {

@@ -9,7 +9,7 @@ use fault::{Fault, Result};
 use model::api::ExecRequest;
 
 use crate::context::Context;
-use crate::grammar::{one_guest, option, positional, several, switch, trailing};
+use crate::grammar::{one_guest, option, positional, rest, several, switch};
 use crate::session::{self, End};
 use crate::terminal::{is_interactive, size};
 use crate::verbs::launch::address;
@@ -56,7 +56,7 @@ fn terminal_environment() -> std::collections::BTreeMap<String, String> {
 pub fn exec_grammar(command: Command) -> Command {
     command
         .arg(one_guest())
-        .arg(trailing().required(true))
+        .arg(rest().required(true))
         .arg(switch("interactive").short('i'))
         .arg(switch("tty").short('t'))
         .arg(switch("no-tty").short('T').conflicts_with("tty"))
@@ -111,7 +111,7 @@ fn attach(context: &Context, name: &str, request: &ExecRequest, input: bool) -> 
         Ok(session) => session,
         Err(fault) => {
             failure::tell(context, &fault, None);
-            return Ok(failure::status::NOT_RUN);
+            return Ok(failure::not_run(&fault));
         }
     };
     match session::run(session, input)? {
@@ -148,7 +148,7 @@ pub fn ssh_grammar(command: Command) -> Command {
                 .add(clap_complete::ArgValueCandidates::new(crate::live::guests)),
         )
         .arg(option("user", "USER").short('l'))
-        .arg(trailing())
+        .arg(rest())
 }
 
 /// `ssh`: runs ssh(1) to the guest's address. The guest's user is the one made at launch unless told otherwise.
@@ -175,4 +175,35 @@ pub fn ssh(context: &Context, matches: &ArgMatches) -> Result<u8> {
         .arg("program", "ssh")
         .arg("package", "openssh-client")
         .because(error))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn command_of(typed: &[&str]) -> (Vec<String>, Option<String>) {
+        let tree = crate::help::tree(&words::Words::english());
+        let matches = tree.try_get_matches_from(typed).unwrap();
+        let matches = matches.subcommand().unwrap().1;
+        let command = matches
+            .get_many::<String>("command")
+            .into_iter()
+            .flatten()
+            .cloned()
+            .collect();
+        (command, matches.get_one::<String>("user").cloned())
+    }
+
+    #[test]
+    fn options_before_the_command_are_ours_and_after_it_its_own() {
+        let ls = || vec!["ls".to_owned(), "-u".to_owned(), "--all".to_owned()];
+        for typed in [
+            &["posada", "exec", "web", "-u", "ana", "--", "ls", "-u", "--all"][..],
+            &["posada", "exec", "web", "-u", "ana", "ls", "-u", "--all"],
+            &["posada", "exec", "-u", "ana", "web", "ls", "-u", "--all"],
+        ] {
+            assert_eq!(command_of(typed), (ls(), Some("ana".to_owned())), "{typed:?}");
+        }
+        assert_eq!(command_of(&["posada", "ssh", "web"]).0.len(), 0);
+    }
 }

@@ -16,7 +16,7 @@ use jail::tree::Wish;
 use model::{Progress, Watcher};
 
 use crate::context::Context;
-use crate::grammar::{choice, option, positional, several, trailing};
+use crate::grammar::{choice, option, positional, rest, several};
 use crate::progress::Shown;
 use crate::verbs::launch::{image, list};
 use crate::{codes, failure, live, output, parse};
@@ -172,7 +172,7 @@ pub fn jail_grammar(command: Command) -> Command {
                 .required(true)
                 .value_hint(ValueHint::DirPath),
         )
-        .arg(trailing())
+        .arg(rest())
         .arg(several("share", "A,B"))
         .arg(several("own", "A,B"))
         .arg(several("mount", "HOST:GUEST[:ro]").value_hint(ValueHint::DirPath))

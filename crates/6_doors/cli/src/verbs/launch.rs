@@ -7,7 +7,7 @@ use std::path::Path;
 use clap::{ArgMatches, Command};
 use clap_complete::ArgValueCandidates;
 use fault::{Fault, OrFault, Result};
-use model::api::LaunchRequest;
+use model::api::{LaunchRequest, StopRequest};
 use model::{
     Autostart, Guest, GuestKind, GuestSpec, ImageRef, Init, Limits, Name, NicSpec, Operation, Phase,
     Policies, Reaction, Setup, Size,
@@ -289,9 +289,6 @@ pub fn request(context: &Context, matches: &ArgMatches) -> Result<LaunchRequest>
 /// `launch`.
 pub fn run(context: &Context, matches: &ArgMatches) -> Result<u8> {
     let mut request = request(context, matches)?;
-    if request.spec.privileged {
-        context.note("cli-privileged-warning", &[]);
-    }
     if matches.get_flag("dry-run") {
         let plan = context.client()?.launch_plan(&request)?;
         let text = output::record(context, &plan).unwrap_or_else(|| output::yaml(&plan));
@@ -306,7 +303,7 @@ pub fn run(context: &Context, matches: &ArgMatches) -> Result<u8> {
         return Ok(in_foreground(context, &request).unwrap_or_else(|fault| {
             // A status of ours must not be taken for the command's.
             failure::tell(context, &fault, None);
-            failure::status::NOT_RUN
+            failure::not_run(&fault)
         }));
     }
     let operation = context.client()?.launch(&request)?;
@@ -439,10 +436,24 @@ fn in_foreground(context: &Context, request: &LaunchRequest) -> Result<u8> {
         }
     };
     let start = client.start(&name)?;
-    let end = session::run(session, true)?;
+    let end = session::run(session, false)?;
     if let Err(fault) = progress::follow(context, start) {
         failure::tell(context, &fault, Some(&name));
-        return Ok(failure::status::NOT_RUN);
+        let _ = client.remove(&name, true, true);
+        return Ok(failure::not_run(&fault));
+    }
+    if end.is_interrupted() {
+        // Ctrl-C here is Ctrl-C there: a guest that is removed when it stops ends with its command.
+        progress::follow(
+            context,
+            client.stop(
+                &name,
+                &StopRequest {
+                    force: false,
+                    timeout: Some(10),
+                },
+            )?,
+        )?;
     }
     Ok(end.status())
 }

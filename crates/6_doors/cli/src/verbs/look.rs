@@ -206,6 +206,7 @@ pub fn ls(context: &Context, matches: &ArgMatches) -> Result<u8> {
         guests.sort_by(|a, b| a.name.cmp(&b.name));
         if guests.is_empty() && select::Selector::of(matches)?.is_empty() && context.format.is_none() {
             context.note("cli-no-guests", &[]);
+            return Ok(());
         }
         GUESTS.print(context, matches, with_stats(context, &guests))
     })
@@ -373,15 +374,22 @@ pub fn events(context: &Context, matches: &ArgMatches) -> Result<u8> {
     Ok(failure::status::OK)
 }
 
+/// Seconds that `wait` waits when nobody says how long: a year.
+const FOREVER: u64 = 31_536_000;
+
 /// Grammar of `wait`.
 pub fn wait_grammar(command: Command) -> Command {
     command
         .arg(one_guest())
         .arg(
-            choice("condition", "CONDITION", &["running", "ip", "stopped"])
-                .required(true)
-                .long(None)
-                .index(2),
+            choice(
+                "condition",
+                "CONDITION",
+                &["running", "ip", "stopped", "paused", "failed"],
+            )
+            .required(true)
+            .long(None)
+            .index(2),
         )
         .arg(option("timeout", "TIME").short('t'))
 }
@@ -394,7 +402,9 @@ pub fn wait(context: &Context, matches: &ArgMatches) -> Result<u8> {
         Some(text) => Some(parse::seconds("--timeout", text)?),
         None => None,
     };
-    let guest = context.client()?.wait(name, &[condition], timeout)?;
+    let guest = context
+        .client()?
+        .wait(name, &[condition], Some(timeout.unwrap_or(FOREVER)))?;
     if let Some(text) = output::record(context, &output::json(&guest)) {
         context.print(&text)?;
     } else if condition == "ip" {
