@@ -143,6 +143,7 @@ impl Interrupts {
         let Ok(mut signals) = signal_hook::iterator::Signals::new([signal_hook::consts::SIGINT]) else {
             return Interrupts(None);
         };
+        crate::terminal::interrupts_end_us(false);
         let handle = signals.handle();
         std::thread::spawn(move || {
             for _ in signals.forever() {
@@ -159,11 +160,7 @@ impl Drop for Interrupts {
     fn drop(&mut self) {
         if let Some(handle) = self.0.take() {
             handle.close();
-            // The handler stays installed and does nothing: give Ctrl-C its usual effect back.
-            let _ = signal_hook::flag::register_conditional_default(
-                signal_hook::consts::SIGINT,
-                std::sync::Arc::new(std::sync::atomic::AtomicBool::new(true)),
-            );
+            crate::terminal::interrupts_end_us(true);
         }
     }
 }

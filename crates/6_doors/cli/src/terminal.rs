@@ -3,9 +3,12 @@
 use std::io::{self, IsTerminal};
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::net::UnixStream;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, OnceLock};
 
 use model::api::TerminalSize;
 use rustix::termios::{self, LocalModes, OptionalActions, Termios};
+use signal_hook::consts::SIGINT;
 
 /// Raw mode as long as it lives.
 pub(crate) struct Raw {
@@ -83,6 +86,17 @@ pub(crate) fn is_interactive() -> bool {
     io::stdin().is_terminal() && io::stdout().is_terminal()
 }
 
+/// Whether Ctrl-C ends this program as usual. A handler once installed stays, and would make it do nothing.
+pub(crate) fn interrupts_end_us(yes: bool) {
+    static USUAL: OnceLock<Arc<AtomicBool>> = OnceLock::new();
+    let usual = USUAL.get_or_init(|| {
+        let usual = Arc::new(AtomicBool::new(yes));
+        let _ = signal_hook::flag::register_conditional_default(SIGINT, Arc::clone(&usual));
+        usual
+    });
+    usual.store(yes, Ordering::SeqCst);
+}
+
 /// Signals as readable descriptors: one byte for each that came.
 pub(crate) struct Signals {
     /// Number and descriptor.
@@ -97,6 +111,9 @@ impl Signals {
             pipes: Vec::new(),
             registered: Vec::new(),
         };
+        if numbers.contains(&SIGINT) {
+            interrupts_end_us(false);
+        }
         for number in numbers {
             let (ours, theirs) = UnixStream::pair()?;
             ours.set_nonblocking(true)?;
@@ -113,6 +130,9 @@ impl Drop for Signals {
     fn drop(&mut self) {
         for id in self.registered.drain(..) {
             signal_hook::low_level::unregister(id);
+        }
+        if self.pipes.iter().any(|(number, _)| *number == SIGINT) {
+            interrupts_end_us(true);
         }
     }
 }
