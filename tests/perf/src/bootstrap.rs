@@ -50,7 +50,11 @@ impl Ground {
 
     fn ours(&self) -> Result<(), String> {
         let (tree, cache) = (self.tree()?, self.at("ours"));
-        run(posada(), &["bootstrap", "debian/12", &tree, "--cache-dir", &cache]).map(drop)
+        run(
+            posada(),
+            &["bootstrap", "debian/12", &tree, "--cache-dir", &cache],
+        )
+        .map(drop)
     }
 
     /// With the cache that its manual page describes.
@@ -60,9 +64,18 @@ impl Ground {
             "--setup-hook=mkdir -p \"$1\"/var/cache/apt/archives; for deb in {cache}/*.deb; do \
              if [ -e \"$deb\" ]; then cp \"$deb\" \"$1\"/var/cache/apt/archives/; fi; done"
         );
-        let after = format!("--customize-hook=cp -n \"$1\"/var/cache/apt/archives/*.deb {cache}/ 2>/dev/null || :");
+        let after =
+            format!("--customize-hook=cp -n \"$1\"/var/cache/apt/archives/*.deb {cache}/ 2>/dev/null || :");
         let keep = "--skip=essential/unlink,cleanup/apt";
-        let args = ["--quiet", "--variant=minbase", keep, &before, &after, "bookworm", &tree];
+        let args = [
+            "--quiet",
+            "--variant=minbase",
+            keep,
+            &before,
+            &after,
+            "bookworm",
+            &tree,
+        ];
         run("mmdebstrap", &args).map(drop)
     }
 

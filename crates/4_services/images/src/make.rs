@@ -115,7 +115,11 @@ pub(crate) fn make(root: &Path, plan: &Plan<'_>, watcher: &dyn Watcher) -> Resul
         },
         watcher,
     )?;
-    tree::mark_automatic(root, &plan.arch, packages.iter().filter(|p| p.auto).map(|p| p.name.as_str()))?;
+    tree::mark_automatic(
+        root,
+        &plan.arch,
+        packages.iter().filter(|p| p.auto).map(|p| p.name.as_str()),
+    )?;
     tree::finish(root, &tree_sources(&sources, &plan.codename))?;
     let mut names: Vec<(String, String)> = packages.into_iter().map(|p| (p.name, p.version)).collect();
     names.sort();
@@ -149,7 +153,9 @@ impl Maker<'_> {
         for suite in way {
             match self.suite(suite) {
                 Ok(found) => ready.push(found),
-                Err(fault) if suite.optional && (is_not_found(&fault) || (self.offline && is_away(&fault))) => {
+                Err(fault)
+                    if suite.optional && (is_not_found(&fault) || (self.offline && is_away(&fault))) =>
+                {
                     self.notes.push(format!("no-suite {}", suite.name));
                 }
                 Err(fault) => return Err(fault),
@@ -389,7 +395,10 @@ impl Maker<'_> {
             unpacked.push(package(worker.receive(watcher)?)?);
         }
         // Packages were unpacked in any order: of a file that two have, the one that replaces the other's comes last.
-        let mut again: Vec<String> = overlap::settle(root, &unpacked)?.into_iter().map(|o| o.winner).collect();
+        let mut again: Vec<String> = overlap::settle(root, &unpacked)?
+            .into_iter()
+            .map(|o| o.winner)
+            .collect();
         again.sort();
         again.dedup();
         let several = !again.is_empty();

@@ -50,7 +50,11 @@ pub(crate) fn settle(root: &Path, unpacked: &[Unpacked]) -> Result<Vec<Overlap>>
     for overlap in &found {
         for loser in unpacked.iter().filter(|u| u.name == overlap.loser) {
             let text = read_list(root, loser)?;
-            let kept: String = text.lines().filter(|path| **path != overlap.path).flat_map(|path| [path, "\n"]).collect();
+            let kept: String = text
+                .lines()
+                .filter(|path| **path != overlap.path)
+                .flat_map(|path| [path, "\n"])
+                .collect();
             let path = list_path(root, loser);
             fs::write(&path, kept).at(&path)?;
         }
@@ -79,7 +83,8 @@ fn is_directory(tree: &unpack::Root, path: &str) -> bool {
 
 fn judge(path: &str, one: &Unpacked, other: &Unpacked) -> Result<Overlap> {
     let replaces = |a: &Unpacked, b: &Unpacked| {
-        list(field(&a.status, "Replaces").unwrap_or_default()).any(|relation| relation.matches(&b.name, &b.version))
+        list(field(&a.status, "Replaces").unwrap_or_default())
+            .any(|relation| relation.matches(&b.name, &b.version))
     };
     let (winner, loser) = match (replaces(one, other), replaces(other, one)) {
         (true, _) => (one, other),

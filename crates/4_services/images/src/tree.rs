@@ -156,7 +156,11 @@ pub(crate) fn write_status(root: &Path, unpacked: &[Unpacked]) -> Result<()> {
 }
 
 /// Tells apt which packages only came as dependencies, so that `apt autoremove` knows.
-pub(crate) fn mark_automatic<'a>(root: &Path, arch: &str, names: impl Iterator<Item = &'a str>) -> Result<()> {
+pub(crate) fn mark_automatic<'a>(
+    root: &Path,
+    arch: &str,
+    names: impl Iterator<Item = &'a str>,
+) -> Result<()> {
     let text: String = names
         .map(|name| format!("Package: {name}\nArchitecture: {arch}\nAuto-Installed: 1\n\n"))
         .collect();

@@ -1,5 +1,9 @@
 //! Archives that lie, servers that fail, packages that want out: each ends in its own fault, and nothing is left.
-#![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test ends where its ground fails")]
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    reason = "a test ends where its ground fails"
+)]
 
 mod kit;
 
@@ -26,7 +30,9 @@ fn serve(archive: &Archive) -> (Server, Ground) {
 
 /// A package that is too large to arrive in one piece.
 fn large() -> Deb {
-    let noise: Vec<u8> = (0..3_000_000_u32).map(|n| (n.wrapping_mul(2_654_435_761) >> 13) as u8).collect();
+    let noise: Vec<u8> = (0..3_000_000_u32)
+        .map(|n| (n.wrapping_mul(2_654_435_761) >> 13) as u8)
+        .collect();
     Deb::required("large").file("./large", 0o644, noise)
 }
 
@@ -42,9 +48,15 @@ fn a_signed_archive_becomes_a_tree_and_a_second_run_needs_no_network() {
     assert!(summary.fetched > 0);
     let tree = ground.tree();
     assert_eq!(fs::read_to_string(tree.join("etc/note")).unwrap(), "words");
-    assert_eq!(fs::metadata(tree.join("etc/note")).unwrap().mode() & 0o7777, 0o640);
+    assert_eq!(
+        fs::metadata(tree.join("etc/note")).unwrap().mode() & 0o7777,
+        0o640
+    );
     assert_eq!(fs::metadata(tree.join("etc/note")).unwrap().uid(), 0);
-    assert_eq!(fs::read_to_string(tree.join("etc/configured")).unwrap(), "configure\n");
+    assert_eq!(
+        fs::read_to_string(tree.join("etc/configured")).unwrap(),
+        "configure\n"
+    );
     assert!(!tree.join("usr/sbin/policy-rc.d").exists());
     let list = fs::read_to_string(tree.join("var/lib/dpkg/info/note.list")).unwrap();
     assert_eq!(list, "/etc\n/etc/note\n");
@@ -85,7 +97,10 @@ fn an_armoured_keyring_and_a_detached_signature_will_do() {
 fn a_changed_release_file_is_refused() {
     let mut archive = with(Vec::new());
     let text = String::from_utf8(archive.files[INRELEASE].clone()).unwrap();
-    archive.files.insert(INRELEASE.to_owned(), text.replace("Suite: stable", "Suite: sTable").into_bytes());
+    archive.files.insert(
+        INRELEASE.to_owned(),
+        text.replace("Suite: stable", "Suite: sTable").into_bytes(),
+    );
     archive.files.remove("dists/bookworm/Release.gpg");
     let (_server, ground) = serve(&archive);
     ground.fails_with(archive::BAD_SIGNATURE);
@@ -95,7 +110,11 @@ fn a_changed_release_file_is_refused() {
 fn a_changed_release_file_with_a_detached_signature_is_refused() {
     let mut archive = with(Vec::new());
     archive.files.remove(INRELEASE);
-    archive.files.get_mut("dists/bookworm/Release").unwrap().push(b'\n');
+    archive
+        .files
+        .get_mut("dists/bookworm/Release")
+        .unwrap()
+        .push(b'\n');
     let (_server, ground) = serve(&archive);
     ground.fails_with(archive::BAD_SIGNATURE);
 }
@@ -152,7 +171,10 @@ fn a_truncated_index_is_refused() {
     archive.by_hash = false;
     archive.build();
     let (server, ground) = serve(&archive);
-    server.trouble("dists/bookworm/main/binary-amd64/Packages.gz", Trouble::Truncate(100));
+    server.trouble(
+        "dists/bookworm/main/binary-amd64/Packages.gz",
+        Trouble::Truncate(100),
+    );
     ground.fails_with(archive::MISMATCH);
 }
 
@@ -166,9 +188,10 @@ fn a_server_that_stalls_is_left_after_a_while_and_resumed_later() {
 
     server.heal();
     ground.run().unwrap();
-    let resumed = server.requests().into_iter().filter_map(|(path, range)| {
-        path.contains("large").then_some(range).flatten()
-    });
+    let resumed = server
+        .requests()
+        .into_iter()
+        .filter_map(|(path, range)| path.contains("large").then_some(range).flatten());
     assert!(resumed.last().is_some(), "what had arrived was kept");
 }
 
@@ -219,7 +242,11 @@ fn a_login_in_the_mirrors_address_is_used_and_kept_out_of_the_tree() {
     assert!(!occurs(&ground.dir.path().join("cache"), b"s3cret-word"));
     let bare = Ground::new(&server.address, &archive.key.keyring(false));
     let fault = bare.fails_with(codes::HTTP);
-    assert!(fault.args().any(|(name, value)| name == "status" && value.starts_with("401")));
+    assert!(
+        fault
+            .args()
+            .any(|(name, value)| name == "status" && value.starts_with("401"))
+    );
 }
 
 #[test]
@@ -252,7 +279,10 @@ fn a_script_that_fails_is_told_with_its_words() {
     let bad = Deb::required("bad").script("postinst", "#!/bin/sh\necho no way >&2\nexit 3\n");
     let (_server, ground) = serve(&with(vec![bad]));
     let fault = ground.fails_with(codes::CONFIGURE);
-    assert!(fault.causes().iter().any(|line| line.contains("no way")), "{fault}");
+    assert!(
+        fault.causes().iter().any(|line| line.contains("no way")),
+        "{fault}"
+    );
 }
 
 #[test]
@@ -274,7 +304,10 @@ fn hostile(deb: Deb) -> (Server, Ground, fault::Result<images::Summary>) {
     let (server, ground) = serve(&with(vec![deb]));
     fs::write(ground.dir.path().join("outside"), "untouched").unwrap();
     let result = ground.run();
-    assert_eq!(fs::read_to_string(ground.dir.path().join("outside")).unwrap(), "untouched");
+    assert_eq!(
+        fs::read_to_string(ground.dir.path().join("outside")).unwrap(),
+        "untouched"
+    );
     fs::remove_file(ground.dir.path().join("outside")).unwrap();
     (server, ground, result)
 }
@@ -290,7 +323,10 @@ fn a_package_with_a_name_that_leads_up_is_refused() {
 fn a_package_that_writes_through_its_links_stays_inside() {
     let up = "../".repeat(12);
     let deb = Deb::required("evil")
-        .entry(Entry::new("./way", Kind::Symlink(up.clone().into_bytes()), 0o777), "")
+        .entry(
+            Entry::new("./way", Kind::Symlink(up.clone().into_bytes()), 0o777),
+            "",
+        )
         .entry(Entry::new("./abs", Kind::Symlink(b"/".to_vec()), 0o777), "")
         .file("./way/escaped", 0o644, "evil")
         .file("./abs/escaped-too", 0o644, "evil");
@@ -308,7 +344,10 @@ fn devices_of_a_package_are_left_out_and_setuid_files_belong_to_the_tree() {
     let (_server, ground, result) = hostile(deb);
     result.unwrap();
     assert!(!ground.tree().join("disk").exists());
-    assert_eq!(fs::metadata(ground.tree().join("suid")).unwrap().mode() & 0o7777, 0o4755);
+    assert_eq!(
+        fs::metadata(ground.tree().join("suid")).unwrap().mode() & 0o7777,
+        0o4755
+    );
 }
 
 #[test]
@@ -318,9 +357,17 @@ fn of_a_file_that_two_packages_have_the_one_that_replaces_wins() {
     let loser = Deb::required("loser").file("./shared", 0o644, "loser");
     let (_server, ground) = serve(&with(vec![winner.clone(), loser.clone()]));
     ground.run().unwrap();
-    assert_eq!(fs::read_to_string(ground.tree().join("shared")).unwrap(), "winner");
-    let list = |name: &str| fs::read_to_string(ground.tree().join(format!("var/lib/dpkg/info/{name}.list"))).unwrap();
-    assert_eq!((list("winner").as_str(), list("loser").as_str()), ("/shared\n", ""));
+    assert_eq!(
+        fs::read_to_string(ground.tree().join("shared")).unwrap(),
+        "winner"
+    );
+    let list = |name: &str| {
+        fs::read_to_string(ground.tree().join(format!("var/lib/dpkg/info/{name}.list"))).unwrap()
+    };
+    assert_eq!(
+        (list("winner").as_str(), list("loser").as_str()),
+        ("/shared\n", "")
+    );
 
     winner.fields.clear();
     let (_server, ground) = serve(&with(vec![winner, loser]));

@@ -1,6 +1,11 @@
 //! A miniature archive: tiny packages, an index, a Release file signed by a key made for the test, and a server that
 //! can stall, lie and die.
-#![allow(dead_code, clippy::unwrap_used, clippy::expect_used, reason = "a test ends where its ground fails")]
+#![allow(
+    dead_code,
+    clippy::unwrap_used,
+    clippy::expect_used,
+    reason = "a test ends where its ground fails"
+)]
 
 pub mod server;
 
@@ -26,7 +31,9 @@ use unpack::tar::{Entry, Kind, Writer};
 
 /// Now, in seconds since 1970.
 pub fn now() -> i64 {
-    let since = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap();
+    let since = std::time::SystemTime::now()
+        .duration_since(std::time::UNIX_EPOCH)
+        .unwrap();
     since.as_secs() as i64
 }
 
@@ -59,7 +66,8 @@ impl Key {
 
     pub fn clear_sign(&self, text: &str) -> Vec<u8> {
         let signed =
-            CleartextSignedMessage::sign(rand::thread_rng(), text, &self.0.primary_key, &Password::empty()).unwrap();
+            CleartextSignedMessage::sign(rand::thread_rng(), text, &self.0.primary_key, &Password::empty())
+                .unwrap();
         signed.to_armored_bytes(ArmorOptions::default()).unwrap()
     }
 
@@ -163,7 +171,11 @@ impl Deb {
         let mut out = Vec::new();
         unpack::ar::write(
             &mut out,
-            &[("debian-binary", b"2.0\n"), ("control.tar.gz", &control), ("data.tar.gz", &data)],
+            &[
+                ("debian-binary", b"2.0\n"),
+                ("control.tar.gz", &control),
+                ("data.tar.gz", &data),
+            ],
         )
         .unwrap();
         out
@@ -193,7 +205,10 @@ pub fn base() -> Vec<Deb> {
           new=\"$new$line\n\"\n\
         done </var/lib/dpkg/status\n\
         printf %s \"$new\" >/var/lib/dpkg/status\n";
-    let dpkg = Deb::required("dpkg").dir("./usr/").dir("./usr/bin/").file("./usr/bin/dpkg", 0o755, script);
+    let dpkg = Deb::required("dpkg")
+        .dir("./usr/")
+        .dir("./usr/bin/")
+        .file("./usr/bin/dpkg", 0o755, script);
     vec![shell, dpkg, Deb::required("apt").dir("./etc/").dir("./etc/apt/")]
 }
 
@@ -259,12 +274,18 @@ impl Archive {
         ));
         let suite = "dists/bookworm";
         if self.by_hash {
-            self.files.insert(format!("{suite}/{directory}/by-hash/SHA256/{}", sha256(&gz)), gz.clone());
+            self.files.insert(
+                format!("{suite}/{directory}/by-hash/SHA256/{}", sha256(&gz)),
+                gz.clone(),
+            );
         }
         self.files.insert(format!("{suite}/{directory}/Packages.gz"), gz);
-        self.files.insert(format!("{suite}/InRelease"), self.key.clear_sign(&release));
-        self.files.insert(format!("{suite}/Release.gpg"), self.key.detach_sign(&release));
-        self.files.insert(format!("{suite}/Release"), release.into_bytes());
+        self.files
+            .insert(format!("{suite}/InRelease"), self.key.clear_sign(&release));
+        self.files
+            .insert(format!("{suite}/Release.gpg"), self.key.detach_sign(&release));
+        self.files
+            .insert(format!("{suite}/Release"), release.into_bytes());
     }
 }
 
@@ -307,7 +328,10 @@ impl Ground {
             cache_dir: path("cache"),
             worker_exe: bin().join("posada-worker"),
             shim_exe: bin().join("posada-shim"),
-            ids: jail::recipe::IdRange { base: 1_100_000_000, count: 65_536 },
+            ids: jail::recipe::IdRange {
+                base: 1_100_000_000,
+                count: 65_536,
+            },
             patience: Patience {
                 connect: Duration::from_secs(3),
                 stall: Duration::from_secs(1),
@@ -342,7 +366,9 @@ impl Ground {
             .collect();
         names.sort();
         assert_eq!(names, ["cache", "keyring.gpg"]);
-        let scratch = std::fs::read_dir(self.dir.path().join("cache/tmp")).unwrap().count();
+        let scratch = std::fs::read_dir(self.dir.path().join("cache/tmp"))
+            .unwrap()
+            .count();
         assert_eq!(scratch, 0);
     }
 }
@@ -372,7 +398,10 @@ pub struct Watching {
 
 impl Watcher for Watching {
     fn progress(&self, progress: Progress) {
-        if self.cancel_at.is_some_and(|at| progress.step == "step-fetch" && progress.done >= at) {
+        if self
+            .cancel_at
+            .is_some_and(|at| progress.step == "step-fetch" && progress.done >= at)
+        {
             self.cancelled.store(true, Ordering::Relaxed);
         }
         self.steps.lock().unwrap().push(progress);
@@ -385,12 +414,16 @@ impl Watcher for Watching {
 
 /// Whether any file below a directory holds these bytes.
 pub fn occurs(directory: &Path, bytes: &[u8]) -> bool {
-    std::fs::read_dir(directory).into_iter().flatten().flatten().any(|entry| {
-        let path = entry.path();
-        let kind = entry.file_type().unwrap();
-        let has = |hay: &[u8]| hay.windows(bytes.len()).any(|w| w == bytes);
-        has(entry.file_name().as_bytes())
-            || (kind.is_dir() && occurs(&path, bytes))
-            || (kind.is_file() && has(&std::fs::read(&path).unwrap_or_default()))
-    })
+    std::fs::read_dir(directory)
+        .into_iter()
+        .flatten()
+        .flatten()
+        .any(|entry| {
+            let path = entry.path();
+            let kind = entry.file_type().unwrap();
+            let has = |hay: &[u8]| hay.windows(bytes.len()).any(|w| w == bytes);
+            has(entry.file_name().as_bytes())
+                || (kind.is_dir() && occurs(&path, bytes))
+                || (kind.is_file() && has(&std::fs::read(&path).unwrap_or_default()))
+        })
 }

@@ -44,7 +44,10 @@ impl Server {
     pub fn start(files: BTreeMap<String, Vec<u8>>) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let address = format!("http://{}", listener.local_addr().unwrap());
-        let state = Arc::new(Mutex::new(State { files, ..State::default() }));
+        let state = Arc::new(Mutex::new(State {
+            files,
+            ..State::default()
+        }));
         let shared = state.clone();
         std::thread::spawn(move || {
             for stream in listener.incoming().flatten() {
@@ -56,7 +59,11 @@ impl Server {
     }
 
     pub fn trouble(&self, path: &str, trouble: Trouble) {
-        self.state.lock().unwrap().trouble.insert(path.to_owned(), trouble);
+        self.state
+            .lock()
+            .unwrap()
+            .trouble
+            .insert(path.to_owned(), trouble);
     }
 
     pub fn heal(&self) {
@@ -146,9 +153,17 @@ fn answer(reader: &mut BufReader<&TcpStream>, mut stream: &TcpStream, state: &Mu
     let body = &body[from.min(total)..];
     let status = match from {
         0 => "200 OK".to_owned(),
-        _ => format!("206 Partial Content\r\nContent-Range: bytes {from}-{}/{total}", total.max(1) - 1),
+        _ => format!(
+            "206 Partial Content\r\nContent-Range: bytes {from}-{}/{total}",
+            total.max(1) - 1
+        ),
     };
-    write!(stream, "HTTP/1.1 {status}\r\nContent-Length: {}\r\n\r\n", body.len()).ok()?;
+    write!(
+        stream,
+        "HTTP/1.1 {status}\r\nContent-Length: {}\r\n\r\n",
+        body.len()
+    )
+    .ok()?;
     match trouble {
         Some(Trouble::Stall(after)) if from + body.len() > after => {
             stream.write_all(&body[..after.saturating_sub(from)]).ok()?;
