@@ -18,6 +18,7 @@ fn main() {
         serde_json::from_slice(&std::fs::read(run_dir.join("plan.json")).expect("plan")).expect("JSON");
     // As the first release did: leave an orphan behind, which tells when it listens.
     if std::env::var_os("FROZEN_SERVES").is_none() {
+        #[allow(clippy::zombie_processes)] // It shall outlive this process.
         Command::new("/proc/self/exe")
             .args(std::env::args().skip(1))
             .env("FROZEN_SERVES", "1")

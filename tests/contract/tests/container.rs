@@ -1,4 +1,5 @@
 //! The suite against the container engine, and what only containers owe.
+#![allow(clippy::unwrap_used)] // Helpers of tests are tests too.
 
 #[path = "suite/mod.rs"]
 mod suite;

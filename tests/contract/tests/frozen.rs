@@ -1,4 +1,5 @@
 //! Today's client against the shim of the first protocol version.
+#![allow(clippy::unwrap_used)] // Helpers of tests are tests too.
 
 use std::path::Path;
 

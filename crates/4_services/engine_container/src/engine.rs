@@ -85,7 +85,7 @@ fn has_init(root: &Root) -> bool {
     let candidates = ["sbin/init", "usr/sbin/init", "bin/init", "usr/bin/init"];
     trees.iter().any(|tree| {
         let found = |name: &&str| tree.join(name).symlink_metadata().is_ok();
-        candidates.iter().any(|name| found(&name))
+        candidates.iter().any(found)
     })
 }
 

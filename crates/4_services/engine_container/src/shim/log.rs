@@ -67,10 +67,10 @@ impl Log {
             older.append(&mut bytes);
             bytes = older;
         }
-        if bytes.len() as u64 >= limit {
-            if let Some(end) = bytes.iter().position(|byte| *byte == b'\n') {
-                bytes.drain(..=end);
-            }
+        if bytes.len() as u64 >= limit
+            && let Some(end) = bytes.iter().position(|byte| *byte == b'\n')
+        {
+            bytes.drain(..=end);
         }
         bytes
     }

@@ -285,10 +285,10 @@ impl Server {
     }
 
     fn send(&mut self, number: u32, message: &impl serde::Serialize, fds: Vec<OwnedFd>) {
-        if let Some(client) = self.clients.get_mut(&number) {
-            if let Err(fault) = client.wire.push(message, fds) {
-                eprintln!("{fault}");
-            }
+        if let Some(client) = self.clients.get_mut(&number)
+            && let Err(fault) = client.wire.push(message, fds)
+        {
+            eprintln!("{fault}");
         }
         self.flush(number);
     }

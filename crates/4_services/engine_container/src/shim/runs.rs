@@ -105,10 +105,8 @@ impl Server {
             return;
         };
         let over = run.read();
-        if over {
-            if let Some(output) = run.output.take() {
-                self.reactor.remove(output);
-            }
+        if over && let Some(output) = run.output.take() {
+            self.reactor.remove(output);
         }
     }
 

@@ -206,11 +206,13 @@ impl Server {
         };
         match (control, &session.state) {
             (AttachControl::Resize { size }, State::Console) => self.console.resize(size.rows, size.cols),
-            (AttachControl::Resize { size }, State::Process { terminal, .. }) => {
-                if let Some(terminal) = terminal {
-                    let _ = crate::pty::resize(terminal, size.rows, size.cols);
-                }
-            }
+            (
+                AttachControl::Resize { size },
+                State::Process {
+                    terminal: Some(terminal),
+                    ..
+                },
+            ) => drop(crate::pty::resize(terminal, size.rows, size.cols)),
             (AttachControl::Signal { signal }, State::Process { pidfd, .. }) => {
                 let _ = send_signal(pidfd.as_fd(), *signal);
             }
