@@ -30,7 +30,7 @@ cli-image-removed = image { $name } is removed
 cli-pruned = images removed: { $removed }
 cli-unpublished = { $port } is no longer published
 cli-operation-cancelled = operation { $id } will end at its next safe point
-cli-trash-empty = The trash is empty.
+cli-trash-is-empty = The trash is empty.
 cli-trash-emptied = { $count ->
     [one] One guest is gone for good
    *[other] { $count } guests are gone for good

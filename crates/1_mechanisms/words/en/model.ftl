@@ -4,5 +4,3 @@ SIZ001 = "{ $text }" is not a size
     .hint = write a whole number with a unit: 512M, 4G, 1T
 IMG001 = "{ $image }" names no image
     .hint = write a release (debian/12), a file (file:rootfs.tar.zst), a directory (./tree) or a digest (sha256:…)
-OPS001 = the work was cancelled
-    .hint = what it had done is undone; give the same command again to start over

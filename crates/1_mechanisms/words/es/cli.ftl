@@ -30,7 +30,7 @@ cli-image-removed = la imagen { $name } se ha eliminado
 cli-pruned = imágenes eliminadas: { $removed }
 cli-unpublished = { $port } ya no está publicado
 cli-operation-cancelled = la operación { $id } terminará en su próximo punto seguro
-cli-trash-empty = La papelera está vacía.
+cli-trash-is-empty = La papelera está vacía.
 cli-trash-emptied = { $count ->
     [one] Un huésped ha desaparecido para siempre
    *[other] { $count } huéspedes han desaparecido para siempre

@@ -4,5 +4,3 @@ SIZ001 = «{ $text }» no es un tamaño
     .hint = escriba un número entero con una unidad: 512M, 4G, 1T
 IMG001 = «{ $image }» no nombra ninguna imagen
     .hint = escriba una versión (debian/12), un archivo (file:rootfs.tar.zst), un directorio (./arbol) o un resumen (sha256:…)
-OPS001 = el trabajo se ha cancelado
-    .hint = lo que había hecho está deshecho; repita la misma orden para empezar de nuevo

@@ -160,6 +160,45 @@ fn every_code_of_the_sources_has_a_sentence_and_a_hint() {
     complain(&problems);
 }
 
+/// Ids of messages that the sources name as literals: steps, findings, headings, notices.
+fn literals(folder: &Path, into: &mut BTreeMap<String, String>) {
+    for entry in fs::read_dir(folder).unwrap() {
+        let path = entry.unwrap().path();
+        if path.is_dir() {
+            if !path.ends_with("tests") && !path.ends_with("target") {
+                literals(&path, into);
+            }
+        } else if path.extension().is_some_and(|extension| extension == "rs") {
+            let text = fs::read_to_string(&path).unwrap();
+            let text = text.split("#[cfg(test)]\nmod ").next().unwrap_or_default();
+            for line in text.lines().filter(|line| !line.trim_start().starts_with("//")) {
+                for literal in line.split('"').skip(1).step_by(2) {
+                    let kind = ["step-", "doctor-", "explain-", "notice-"]
+                        .iter()
+                        .find_map(|k| literal.strip_prefix(k));
+                    let plain = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-';
+                    if kind.is_some_and(|rest| !rest.is_empty() && rest.chars().all(plain)) {
+                        into.entry(literal.to_owned())
+                            .or_insert_with(|| path.display().to_string());
+                    }
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn every_message_that_the_sources_name_is_there() {
+    let mut problems = Vec::new();
+    let said = messages(Language::English, &mut problems);
+    let mut found = BTreeMap::new();
+    literals(&Path::new(env!("CARGO_MANIFEST_DIR")).join("../.."), &mut found);
+    for (id, place) in found.iter().filter(|(id, _)| !said.contains_key(*id)) {
+        problems.push(format!("{id} is not in the catalogues ({place})"));
+    }
+    complain(&problems);
+}
+
 #[test]
 fn no_code_means_two_things() {
     let mut places: BTreeMap<String, BTreeSet<String>> = BTreeMap::new();

@@ -73,10 +73,21 @@ fn write_request(stream: &mut UnixStream, method: &str, target: &str, body: Body
         Body::Stream(source) => {
             let head = format!("{head}Content-Type: application/x-tar\r\nTransfer-Encoding: chunked\r\n\r\n");
             stream.write_all(head.as_bytes())?;
-            let mut encoder = chunked_transfer::Encoder::with_chunks_size(&mut *stream, 64 << 10);
-            io::copy(source, &mut encoder)?;
-            encoder.flush()?;
-            drop(encoder); // writes the last chunk
+            let mut piece = vec![0; 64 << 10];
+            loop {
+                let count = match source.read(&mut piece) {
+                    // The connection is closed without the last chunk: the daemon sees that the body is not whole.
+                    Err(error) if error.kind() != io::ErrorKind::Interrupted => return Err(error),
+                    Err(_) => continue,
+                    Ok(count) => count,
+                };
+                write!(stream, "{count:X}\r\n")?;
+                stream.write_all(&piece[..count])?;
+                stream.write_all(b"\r\n")?;
+                if count == 0 {
+                    break;
+                }
+            }
             stream.flush()
         }
     }
@@ -262,6 +273,34 @@ mod tests {
         assert_eq!(fault.code(), "GST001");
         let strange = answered_with(b"HTTP/1.1 500 Oh\r\nContent-Length: 4\r\n\r\nwhat").unwrap_err();
         assert!(strange.is(codes::REFUSED));
+    }
+
+    #[test]
+    fn a_stream_is_sent_in_chunks_to_its_end() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("s");
+        let listener = UnixListener::bind(&path).unwrap();
+        let server = std::thread::spawn(move || {
+            let (stream, _) = listener.accept().unwrap();
+            let mut reader = BufReader::new(stream);
+            let mut line = String::new();
+            while line != "\r\n" {
+                line.clear();
+                reader.read_line(&mut line).unwrap();
+            }
+            let mut body = Vec::new();
+            chunked_transfer::Decoder::new(&mut reader)
+                .read_to_end(&mut body)
+                .unwrap();
+            reader
+                .get_mut()
+                .write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n")
+                .unwrap();
+            body
+        });
+        let sent = vec![7_u8; 200_000];
+        send(&path, "PUT", "/v1/x", Body::Stream(&mut &sent[..])).unwrap();
+        assert_eq!(server.join().unwrap(), sent);
     }
 
     #[test]

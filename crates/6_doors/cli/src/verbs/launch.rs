@@ -439,7 +439,10 @@ fn in_foreground(context: &Context, request: &LaunchRequest) -> Result<u8> {
     let end = session::run(session, false)?;
     if let Err(fault) = progress::follow(context, start) {
         failure::tell(context, &fault, Some(&name));
-        let _ = client.remove(&name, true, true);
+        // It may have been removed already, as guests of `--rm` are.
+        let _ = client
+            .remove(&name, true, true)
+            .and_then(|operation| progress::follow(context, operation));
         return Ok(failure::not_run(&fault));
     }
     if end.is_interrupted() {

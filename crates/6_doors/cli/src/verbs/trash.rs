@@ -75,7 +75,7 @@ pub fn run(context: &Context, matches: &ArgMatches) -> Result<u8> {
         Some(("empty", matches)) => {
             let entries = client.trash()?;
             if entries.is_empty() {
-                context.note("cli-trash-empty", &[]);
+                context.note("cli-trash-is-empty", &[]);
                 return Ok(failure::status::OK);
             }
             if !matches.get_flag("yes") {
@@ -90,7 +90,7 @@ pub fn run(context: &Context, matches: &ArgMatches) -> Result<u8> {
             return repeat(matches, context, || {
                 let entries: Vec<_> = client.trash()?.iter().map(output::json).collect();
                 if entries.is_empty() && context.format.is_none() {
-                    context.note("cli-trash-empty", &[]);
+                    context.note("cli-trash-is-empty", &[]);
                     return Ok(());
                 }
                 TRASH.print(context, matches, entries)
