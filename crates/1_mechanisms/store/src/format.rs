@@ -8,12 +8,15 @@ use serde_json::Value;
 
 use crate::{EVENTS, FORMAT, META, RECORDS, STORE_BROKEN, STORE_NEWER, broken, opening};
 
+/// Rewrites one record of an older format; nothing when the record goes.
+pub type Rewrite = fn(key: &str, value: Value) -> Result<Option<(String, Value)>>;
+
 /// One step from a layout of the records to the next.
 pub struct Migration {
     /// The layout it leads to, from the one before.
     pub to: u64,
     /// What becomes of one record: a new key and value, or nothing.
-    pub record: fn(key: &str, value: Value) -> Result<Option<(String, Value)>>,
+    pub record: Rewrite,
 }
 
 /// Checks the layout's version and migrates. Hands the database back, open.

@@ -102,6 +102,7 @@ pub fn bootstrap(request: &BootstrapRequest, watcher: &dyn Watcher) -> Result<Su
         tools: tools(request),
         patience: request.patience,
         now: request.now,
+        package_lists: false,
     };
     if !rustix::process::geteuid().is_root() {
         return Err(Fault::new(codes::NOT_ROOT));

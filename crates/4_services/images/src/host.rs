@@ -12,11 +12,11 @@ pub(crate) struct Host {
     /// Archives in order of apt's files.
     pub(crate) sources: Vec<Source>,
     /// apt's settings by lower-case name, as `acquire::http::proxy`.
-    settings: HashMap<String, String>,
+    pub(crate) settings: HashMap<String, String>,
     /// Logins of auth.conf.
     pub(crate) logins: Vec<Login>,
     /// Variables `http_proxy`, `https_proxy`, `no_proxy`, lower case before upper case.
-    environment: HashMap<String, String>,
+    pub(crate) environment: HashMap<String, String>,
 }
 
 /// A login for addresses of one machine; apt_auth.conf(5).

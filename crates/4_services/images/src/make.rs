@@ -10,6 +10,7 @@ use archive::release::Clock;
 use archive::resolve::Wanted;
 use fault::{Fault, OrFault, Result};
 use model::{Progress, Watcher};
+use unpack::codec::Codec;
 
 use crate::bootstrap::{Summary, Variant};
 use crate::codes;
@@ -35,6 +36,8 @@ pub(crate) struct Plan<'a> {
     pub(crate) patience: Patience,
     /// Seconds since 1970 that validity is judged by; the clock when absent.
     pub(crate) now: Option<i64>,
+    /// The tree gets apt's package lists, so that `apt-get install` works at once.
+    pub(crate) package_lists: bool,
 }
 
 /// A suite whose Release file was verified, with its plain indexes.
@@ -97,6 +100,10 @@ pub(crate) fn make(root: &Path, plan: &Plan<'_>, watcher: &dyn Watcher) -> Resul
     let suites = maker.find(ways)?;
     let packages = maker.resolve(&suites)?;
     let unpacked = maker.unpack(root, &suites, &packages)?;
+    let lists = match plan.package_lists {
+        true => maker.package_lists(&suites),
+        false => Vec::new(),
+    };
     let sources: Vec<Suite> = suites.into_iter().map(|ready| ready.suite).collect();
     let fetched = maker.fetcher.fetched();
     let Maker { worker, notes, .. } = maker;
@@ -121,6 +128,9 @@ pub(crate) fn make(root: &Path, plan: &Plan<'_>, watcher: &dyn Watcher) -> Resul
         packages.iter().filter(|p| p.auto).map(|p| p.name.as_str()),
     )?;
     tree::finish(root, &tree_sources(&sources, &plan.codename))?;
+    for list in &lists {
+        tree::add_package_list(root, &list.name, &list.from, list.codec)?;
+    }
     let mut names: Vec<(String, String)> = packages.into_iter().map(|p| (p.name, p.version)).collect();
     names.sort();
     Ok(Summary {
@@ -318,6 +328,37 @@ impl Maker<'_> {
         }
     }
 
+    /// What `apt-get update` would fetch for these suites, out of the verified cache.
+    fn package_lists(&self, suites: &[Ready]) -> Vec<PackageList> {
+        let mut found = Vec::new();
+        for ready in suites {
+            let base = format!("{}/dists/{}", ready.suite.base, ready.suite.name);
+            let release = self.cache.lists.join(format!("{}_InRelease", flat(&base)));
+            // An archive with a detached signature: apt asks for it at its first update.
+            if !release.exists() {
+                continue;
+            }
+            found.push(PackageList {
+                name: format!("{}_InRelease", apt_name(&base)),
+                from: release,
+                codec: Codec::Plain,
+            });
+            for index in &ready.indexes {
+                let hash = index.plain.as_ref().unwrap_or(&index.hash);
+                let name = index
+                    .name
+                    .rsplit_once('.')
+                    .map_or(index.name.as_str(), |(name, _)| name);
+                found.push(PackageList {
+                    name: format!("{}_{}.gz", apt_name(&base), apt_name(name)),
+                    from: self.cache.lists.join(format!("{}.plain", hash.sha256)),
+                    codec: Codec::Gz,
+                });
+            }
+        }
+        found
+    }
+
     fn resolve(&mut self, suites: &[Ready]) -> Result<Vec<Chosen>> {
         let indexes = self.indexes(suites)?;
         self.tell("step-resolve", "");
@@ -474,6 +515,26 @@ fn flat(url: &str) -> String {
         .split_once("://")
         .map_or(url, |(_, rest)| rest)
         .replace(['/', ':', '?', '&', '%'], "_")
+}
+
+/// An address or path as apt names the file of its list: without scheme and login, `_` for `/` (URItoFileName of
+/// apt-pkg/contrib/strutl.cc).
+fn apt_name(url: &str) -> String {
+    let plain = without_login(url);
+    plain
+        .split_once("://")
+        .map_or(plain.as_str(), |(_, rest)| rest)
+        .replace('_', "%5f")
+        .replace('~', "%7e")
+        .replace('/', "_")
+}
+
+/// One file of apt's package lists.
+struct PackageList {
+    /// Its name in the tree.
+    name: String,
+    from: PathBuf,
+    codec: Codec,
 }
 
 /// The cache of downloads.

@@ -209,6 +209,7 @@ impl Images {
             tools: self.tools(),
             patience: Patience::default(),
             now: None,
+            package_lists: true,
         };
         make(root, &plan, watcher).map(|_| ())
     }

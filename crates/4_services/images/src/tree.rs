@@ -11,6 +11,7 @@ use archive::deb::Unpacked;
 use fault::{Fault, Result};
 use rustix::fs::{FileType, FlockOperation, Mode};
 use sha2::{Digest, Sha256};
+use unpack::codec::{Codec, Encoder};
 
 use crate::codes;
 use crate::fetch::hex;
@@ -208,6 +209,16 @@ pub(crate) fn finish(root: &Path, sources: &str) -> Result<()> {
         write(&apt.join("sources.list.d/debian.sources"), sources, 0o644)?;
     }
     devices(root)
+}
+
+/// Puts one of apt's package lists into a finished tree, compressed as told; apt reads it as it is.
+pub(crate) fn add_package_list(root: &Path, name: &str, from: &Path, codec: Codec) -> Result<()> {
+    make_dirs(root, &["var/lib/apt/lists/partial"])?;
+    let to = root.join("var/lib/apt/lists").join(name);
+    let mut plain = fs::File::open(from).at(from)?;
+    let mut packed = Encoder::new(codec, fs::File::create(&to).at(&to)?)?;
+    io::copy(&mut plain, &mut packed).at(&to)?;
+    packed.finish().map(drop)
 }
 
 /// The usual nodes, where the kernel lets us make them; every jail mounts its own /dev over them.

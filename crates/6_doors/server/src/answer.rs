@@ -27,9 +27,9 @@ const NOT_FOUND: &[Code] = &[
     guests::UNKNOWN,
     guests::NOT_IN_TRASH,
     guests::NETWORK_UNKNOWN,
-    Code("IMG002"),
-    Code("NET010"),
-    Code("OPS002"),
+    images::codes::UNKNOWN,
+    networks::NETWORK_UNKNOWN,
+    ops::UNKNOWN,
     codes::PATH_UNKNOWN,
 ];
 
@@ -41,11 +41,11 @@ const CONFLICT: &[Code] = &[
     guests::PORT_TAKEN,
     guests::WRONG_PHASE,
     guests::IMAGE_USED,
-    Code("NET011"),
-    Code("NET014"),
-    Code("OPS005"),
-    Code("STO002"),
-    Code("SHM008"),
+    networks::ADDRESS_TAKEN,
+    networks::PORT_TAKEN,
+    ops::ENDED,
+    store::CONFLICT,
+    engine_container::WRONG_PHASE,
 ];
 
 const BAD_REQUEST: &[Code] = &[
@@ -53,9 +53,9 @@ const BAD_REQUEST: &[Code] = &[
     codes::QUERY_INVALID,
     guests::SPEC_INVALID,
     guests::CONDITION_UNKNOWN,
-    Code("NAM001"),
-    Code("SIZ001"),
-    Code("IMG001"),
+    model::NAME_INVALID,
+    model::SIZE_INVALID,
+    model::IMAGE_REF_INVALID,
 ];
 
 const UNPROCESSABLE: &[Code] = &[
@@ -65,8 +65,8 @@ const UNPROCESSABLE: &[Code] = &[
     guests::MOUNT_MISSING,
     guests::KIND_ABSENT,
     guests::VALUE_INVALID,
-    Code("SHM005"),
-    Code("SHM014"),
+    engine::protocol::FACET_ABSENT,
+    engine_container::NO_SIGNAL,
 ];
 
 /// The status of HTTP that fits a fault.
