@@ -1,5 +1,7 @@
 //! Operations against real files: order, restart at any step, undo, cancel, panics.
 
+#![allow(clippy::unwrap_used, reason = "a test ends where its ground fails")]
+
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
