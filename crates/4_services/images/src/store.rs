@@ -1,9 +1,11 @@
 //! The images kept on this host, by digest.
 //!
-//!     images/<digest>/image.json    what is known of it
-//!     images/<digest>/root          its tree, with unshifted ids
-//!     images/tmp/…                  images that are being made
-//!     images/locks/…                one lock for every image that somebody makes or waits for
+//! ```text
+//! images/<digest>/image.json    what is known of it
+//! images/<digest>/root          its tree, with unshifted ids
+//! images/tmp/…                  images that are being made
+//! images/locks/…                one lock for every image that somebody makes or waits for
+//! ```
 //!
 //! An image appears by one rename and never changes afterwards but for the references in its `image.json`.
 

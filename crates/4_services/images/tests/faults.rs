@@ -30,9 +30,15 @@ fn serve(archive: &Archive) -> (Server, Ground) {
 
 /// A package that is too large to arrive in one piece.
 fn large() -> Deb {
-    let noise: Vec<u8> = (0..3_000_000_u32)
-        .map(|n| (n.wrapping_mul(2_654_435_761) >> 13) as u8)
-        .collect();
+    let mut state = 88_172_645_463_325_252_u64;
+    let noise: Vec<u8> = std::iter::repeat_with(|| {
+        state ^= state << 13;
+        state ^= state >> 7;
+        state ^= state << 17;
+        (state >> 32) as u8
+    })
+    .take(3_000_000)
+    .collect();
     Deb::required("large").file("./large", 0o644, noise)
 }
 
@@ -246,6 +252,68 @@ fn a_login_in_the_mirrors_address_is_used_and_kept_out_of_the_tree() {
         fault
             .args()
             .any(|(name, value)| name == "status" && value.starts_with("401"))
+    );
+}
+
+/// Runs one of the tests below in a process of its own, which sees these variables.
+fn child(test: &str, variables: &[(&str, &str)]) -> std::process::Output {
+    std::process::Command::new(std::env::current_exe().unwrap())
+        .args([test, "--exact", "--nocapture"])
+        .envs(variables.iter().copied())
+        .output()
+        .unwrap()
+}
+
+/// Not a test by itself: what [`child`] runs when it is given a proxy and a keyring.
+#[test]
+fn through_a_proxy() {
+    let (Ok(keyring), Ok(expected)) = (std::env::var("TEST_KEYRING"), std::env::var("TEST_EXPECTED")) else {
+        return;
+    };
+    // Only the proxy can know this name (RFC 6761).
+    let ground = Ground::new("http://mirror.invalid", &fs::read(keyring).unwrap());
+    match (ground.run(), expected.as_str()) {
+        (Ok(_), "") => {}
+        (Err(fault), code) if fault.code() == code => ground.nothing_left(),
+        (other, _) => panic!("{other:?}"),
+    }
+}
+
+#[test]
+fn the_proxy_of_the_environment_is_asked_in_absolute_form() {
+    let archive = with(Vec::new());
+    let server = Server::start(archive.files.clone());
+    let dir = tempfile::tempdir().unwrap();
+    let keyring = dir.path().join("keyring.gpg");
+    fs::write(&keyring, archive.key.keyring(false)).unwrap();
+    let variables = |expected| {
+        [
+            ("http_proxy", server.address.as_str()),
+            ("TEST_KEYRING", keyring.to_str().unwrap()),
+            ("TEST_EXPECTED", expected),
+        ]
+    };
+    let output = child("through_a_proxy", &variables(""));
+    assert!(
+        output.status.success(),
+        "{}",
+        String::from_utf8_lossy(&output.stderr)
+    );
+    let requests = server.requests();
+    assert!(
+        requests
+            .iter()
+            .all(|(target, _)| target.starts_with("http://mirror.invalid/")),
+        "{requests:?}"
+    );
+    assert!(requests.len() > 4);
+
+    server.demand_proxy_login();
+    let output = child("through_a_proxy", &variables(codes::PROXY_LOGIN.0));
+    assert!(
+        output.status.success(),
+        "{}",
+        String::from_utf8_lossy(&output.stderr)
     );
 }
 
