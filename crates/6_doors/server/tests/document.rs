@@ -4,7 +4,7 @@
 
 use std::collections::BTreeSet;
 
-const COMMITTED: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../../../docs/openapi.json");
+const COMMITTED: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../../../docs/reference/openapi.json");
 const CLIENT: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../../3_wholes/client/src/lib.rs");
 
 /// `GET /v1/guests/{}` of every path.
@@ -42,7 +42,7 @@ fn the_committed_document_is_up_to_date() {
     let committed = std::fs::read_to_string(COMMITTED).unwrap_or_default();
     assert!(
         made == committed,
-        "docs/openapi.json is out of date: posada daemon --print-openapi > docs/openapi.json"
+        "docs/reference/openapi.json is out of date: posada daemon --print-openapi > docs/reference/openapi.json"
     );
 }
 
