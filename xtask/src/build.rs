@@ -39,10 +39,11 @@ pub fn assemble(kind: Kind) -> Result<PathBuf> {
     let folder = target.join(if kind == Kind::Release { "release" } else { "debug" });
 
     let mut program = cargo();
-    program.args(["build", "--locked", "--package", "posada"]);
-    if kind == Kind::Release {
-        program.arg("--release");
-    }
+    match kind {
+        // The same choice of packages as the tests make, so that features agree and nothing is built twice.
+        Kind::Dev => program.args(["build", "--locked", "--workspace", "--all-targets"]),
+        Kind::Release => program.args(["build", "--locked", "--package", "posada", "--release"]),
+    };
     run(&mut program)?;
 
     let small = small_executables(&metadata);

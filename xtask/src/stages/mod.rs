@@ -19,8 +19,6 @@ struct Run {
     /// Everything, not only what fits into 25 minutes.
     full: bool,
     target: PathBuf,
-    /// Names of the packages below `tests/`.
-    suites: Vec<String>,
 }
 
 /// What a stage does.
@@ -38,9 +36,6 @@ fn stage(name: impl Into<String>, work: impl Fn(&Run) -> Result<()> + 'static) -
     }
 }
 
-/// Suites that are no tests but programs of their own (`cargo xtask perf`, `soak`).
-const PROGRAMS: [&str; 2] = ["perf", "soak"];
-
 /// Runs the stages in order; stops at the first that fails, because later ones lean on it.
 pub fn run(args: &[String]) -> Result<()> {
     let full = args.iter().any(|arg| arg == "--full");
@@ -49,14 +44,10 @@ pub fn run(args: &[String]) -> Result<()> {
         .current_dir(root())
         .exec()
         .context("cargo metadata")?;
-    let tests = root().join("tests");
-    let suites = metadata.workspace_packages().into_iter();
-    let suites = suites.filter(|package| package.manifest_path.as_std_path().starts_with(&tests));
     let run = Run {
         strict: std::env::var_os("CI").is_some_and(|value| value == "true"),
         full,
         target: metadata.target_directory.clone().into_std_path_buf(),
-        suites: suites.map(|package| package.name.to_string()).collect(),
     };
     std::fs::create_dir_all(testhost::cache_dir())?;
     skips::begin(&run.target)?;
@@ -146,16 +137,8 @@ fn stages(run: &Run) -> Vec<Stage> {
         stage("build", |_| build::assemble(build::Kind::Dev).map(drop)),
         stage("reference", |_| docs::run(&["--check".to_owned()])),
         stage("mirror", |_| mirror()),
-        stage("unit", unit_tests),
+        stage("tests", |run| tests(run, &["--workspace", "--lib", "--bins", "--tests"])),
     ];
-    for suite in run
-        .suites
-        .iter()
-        .filter(|suite| !PROGRAMS.contains(&suite.as_str()))
-    {
-        let name = suite.clone();
-        stages.push(stage(suite, move |run| tests(run, &["--package", &name])));
-    }
     if run.full {
         stages.push(stage("doc tests", |run| tests(run, &["--workspace", "--doc"])));
         stages.push(stage("kill -9 rounds", |_| {
@@ -188,14 +171,6 @@ fn mirror() -> Result<()> {
         );
     }
     Ok(())
-}
-
-fn unit_tests(run: &Run) -> Result<()> {
-    let mut args = vec!["--workspace", "--lib", "--bins", "--tests"];
-    for suite in &run.suites {
-        args.extend(["--exclude", suite]);
-    }
-    tests(run, &args)
 }
 
 /// Images that the test programs of a run share.

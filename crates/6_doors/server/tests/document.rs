@@ -4,7 +4,10 @@
 
 use std::collections::BTreeSet;
 
-const COMMITTED: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../../../docs/reference/openapi.json");
+const COMMITTED: &str = concat!(
+    env!("CARGO_MANIFEST_DIR"),
+    "/../../../docs/reference/openapi.json"
+);
 const CLIENT: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../../3_wholes/client/src/lib.rs");
 
 /// `GET /v1/guests/{}` of every path.
