@@ -3,7 +3,7 @@
 use std::fs::{self, File, OpenOptions};
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
+use std::process::{Child, Command, ExitStatus, Stdio};
 use std::time::{Duration, Instant};
 
 use client::{API_VERSION, Client};
@@ -14,6 +14,9 @@ use crate::context::{Context, DEFAULT_SOCKET};
 
 /// How long a new daemon may take until it answers.
 const PATIENCE: Duration = Duration::from_secs(20);
+
+/// Exit status of a daemon that found another one at work in its directories.
+const DAEMON_BEATEN: i32 = 3;
 
 /// A client of a daemon that listens.
 pub(crate) fn reach(context: &Context) -> Result<Client> {
@@ -61,7 +64,11 @@ fn wait_ready(child: &mut Child, socket: &Path, failed: &dyn Fn() -> Fault) -> R
             }
             return Ok(client);
         }
-        if let Ok(Some(status)) = child.try_wait() {
+        // Another daemon was faster, started by somebody else at the same time: it will answer.
+        let beaten = |status: &ExitStatus| status.code() == Some(DAEMON_BEATEN);
+        if let Ok(Some(status)) = child.try_wait()
+            && !beaten(&status)
+        {
             return Err(failed().because_of(status.to_string()));
         }
         if begin.elapsed() > PATIENCE {

@@ -7,14 +7,17 @@ use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::Duration;
 
+use control::codes::RUN_DIR_TAKEN;
 use control::{Control, Settings};
 use fault::{Fault, OrFault, Result};
 
 use crate::arguments::{self, Action, Arguments};
-use crate::codes::{NOT_ROOT, START_FAILED};
+use crate::codes::{NOT_ROOT, SOCKET_TAKEN, START_FAILED};
 use crate::state::{Door, Peer, router};
 use crate::{listen, notify};
 
+/// Exit status of a daemon that found another one at work in its directories; the command line waits for that one.
+const BEATEN: u8 = 3;
 /// Members of this group may use the daemon.
 const GROUP: &str = "posada";
 /// Time that requests have to end after SIGTERM.
@@ -34,7 +37,9 @@ pub(crate) fn main(args: impl Iterator<Item = OsString>) -> ExitCode {
         Action::Serve => {
             if let Err(fault) = serve(&arguments) {
                 tell(&fault);
-                return ExitCode::FAILURE;
+                let beaten = [RUN_DIR_TAKEN, store::STORE_TAKEN, SOCKET_TAKEN];
+                let beaten = beaten.iter().any(|code| fault.is(*code));
+                return if beaten { ExitCode::from(BEATEN) } else { ExitCode::FAILURE };
             }
         }
     }

@@ -21,7 +21,7 @@ pub use routes::document;
 pub use state::{Door, router};
 
 /// The body of `posada daemon`: serves the interface until it is told to end. Exit status 0 after SIGTERM, 1 when it
-/// could not start, 2 for wrong arguments.
+/// could not start, 2 for wrong arguments, 3 when another daemon works in its directories.
 pub fn daemon_main(args: impl Iterator<Item = OsString>) -> ExitCode {
     daemon::main(args)
 }
