@@ -1,5 +1,6 @@
 # Operations.
 OPS001 = cancelled
+    .hint = what it had done is undone; give the same command again to start over
 OPS002 = there is no operation { $id }
     .hint = posada operation ls
 OPS003 = the step { $step } ended with a defect of Posada

@@ -1,5 +1,6 @@
 # Operaciones.
 OPS001 = cancelada
+    .hint = lo que había hecho está deshecho; repita la misma orden para empezar de nuevo
 OPS002 = no existe la operación { $id }
     .hint = posada operation ls
 OPS003 = el paso { $step } acabó por un defecto de Posada

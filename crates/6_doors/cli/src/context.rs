@@ -1,6 +1,7 @@
 //! What every verb is given: the words, the daemon, and how the user wants output.
 
-use std::cell::OnceCell;
+use std::cell::{OnceCell, RefCell};
+use std::collections::BTreeSet;
 use std::io::{self, IsTerminal, Write};
 use std::path::PathBuf;
 
@@ -29,6 +30,7 @@ pub struct Context {
     /// Colour on standard error.
     pub color_errors: bool,
     client: OnceCell<Client>,
+    notices: RefCell<BTreeSet<String>>,
 }
 
 impl Context {
@@ -43,6 +45,7 @@ impl Context {
             color: false,
             color_errors: false,
             client: OnceCell::new(),
+            notices: RefCell::default(),
         }
     }
 
@@ -68,6 +71,18 @@ impl Context {
     pub fn note(&self, id: &str, args: &[(&str, Value<'_>)]) {
         if !self.quiet {
             self.tell(&self.words.say(id, args));
+        }
+    }
+
+    /// Remembers a message for the end of the verb; each is told once.
+    pub fn notice(&self, id: &str) {
+        self.notices.borrow_mut().insert(id.to_owned());
+    }
+
+    /// Tells what was remembered.
+    pub fn tell_notices(&self) {
+        for id in std::mem::take(&mut *self.notices.borrow_mut()) {
+            self.note(&id, &[]);
         }
     }
 

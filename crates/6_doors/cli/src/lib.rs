@@ -84,6 +84,7 @@ fn run(context: &mut Context, matches: &ArgMatches) -> u8 {
 }
 
 fn finish(context: &Context, outcome: Result<u8>) -> u8 {
+    context.tell_notices();
     outcome.unwrap_or_else(|fault| {
         if !fault.is(codes::SOME_FAILED) {
             failure::tell(context, &fault, None);

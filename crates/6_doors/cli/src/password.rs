@@ -26,14 +26,15 @@ pub fn ask(context: &Context, user: &str, from_stdin: bool) -> Result<String> {
         };
     }
     let mut typed = Vec::new();
+    // One silence for both, so that nothing typed quickly is shown or lost in between.
+    let silent = Silent::enter().or_fault(unreadable)?;
     for id in ["cli-password", "cli-password-again"] {
         let _ = write!(io::stderr(), "{} ", context.say(id, &[("user", user.into())]));
-        let silent = Silent::enter().or_fault(unreadable)?;
         let mut line = String::new();
         io::stdin().lock().read_line(&mut line).or_fault(unreadable)?;
-        drop(silent);
         typed.push(line.trim_end_matches(['\n', '\r']).to_owned());
     }
+    drop(silent);
     if typed[0].is_empty() || typed[0] != typed[1] {
         return Err(unreadable());
     }

@@ -26,7 +26,7 @@ enum News {
 /// The operation's own fault; [`CANCELLED`]; [`codes::DETACHED`] when the user left.
 pub fn follow(context: &Context, operation: Operation) -> Result<Operation> {
     if let Some(ended) = ended(&operation) {
-        return ended.inspect(|operation| tell_notices(context, operation));
+        return ended.inspect(|operation| keep_notices(context, operation));
     }
     let (sender, news) = mpsc::channel();
     watch(context.client()?.clone(), &operation, sender.clone());
@@ -34,20 +34,15 @@ pub fn follow(context: &Context, operation: Operation) -> Result<Operation> {
     let mut shown = Shown::new(context);
     let outcome = attend(context, operation, &news, &mut shown);
     shown.close();
-    outcome.inspect(|operation| tell_notices(context, operation))
+    outcome.inspect(|operation| keep_notices(context, operation))
 }
 
-/// What the daemon has to say about work that is done, as message ids.
-fn tell_notices(context: &Context, operation: &Operation) {
-    for notice in operation
-        .result
-        .get("notices")
-        .into_iter()
-        .flat_map(|all| all.split([' ', ',']))
-    {
-        if !notice.is_empty() {
-            context.note(notice, &[]);
-        }
+/// What the daemon has to say about work that is done (message ids) is told at the end, after the verb's own words.
+fn keep_notices(context: &Context, operation: &Operation) {
+    if let Some(all) = operation.result.get("notices") {
+        all.split([' ', ','])
+            .filter(|id| !id.is_empty())
+            .for_each(|id| context.notice(id));
     }
 }
 
@@ -236,8 +231,11 @@ impl<'a> Shown<'a> {
         if self.context.quiet || brief || step.is_empty() {
             return;
         }
+        // The last news before the next step seldom tell the very end of this one.
         let summary = Progress {
             detail: String::new(),
+            done: progress.done.max(progress.total),
+            total: 0,
             ..progress
         };
         self.say(&format!("  {}", line(self.context, &summary, since.elapsed())));

@@ -48,7 +48,7 @@ impl Silent {
         let mut silent = before.clone();
         silent.local_modes.remove(LocalModes::ECHO);
         silent.local_modes.insert(LocalModes::ECHONL);
-        termios::tcsetattr(&terminal, OptionalActions::Flush, &silent)?;
+        termios::tcsetattr(&terminal, OptionalActions::Drain, &silent)?;
         Ok(Silent { before, terminal })
     }
 }

@@ -179,6 +179,7 @@ pub fn ssh(context: &Context, matches: &ArgMatches) -> Result<u8> {
 
 #[cfg(test)]
 mod tests {
+
     fn command_of(typed: &[&str]) -> (Vec<String>, Option<String>) {
         let tree = crate::help::tree(&words::Words::english());
         let matches = tree.try_get_matches_from(typed).unwrap();

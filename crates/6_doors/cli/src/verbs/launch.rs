@@ -453,7 +453,7 @@ fn in_foreground(context: &Context, request: &LaunchRequest) -> Result<u8> {
                 &name,
                 &StopRequest {
                     force: false,
-                    timeout: Some(10),
+                    timeout: Some(3),
                 },
             )?,
         )?;
