@@ -137,7 +137,9 @@ fn stages(run: &Run) -> Vec<Stage> {
         stage("build", |_| build::assemble(build::Kind::Dev).map(drop)),
         stage("reference", |_| docs::run(&["--check".to_owned()])),
         stage("mirror", |_| mirror()),
-        stage("tests", |run| tests(run, &["--workspace", "--lib", "--bins", "--tests"])),
+        stage("tests", |run| {
+            tests(run, &["--workspace", "--lib", "--bins", "--tests"])
+        }),
     ];
     if run.full {
         stages.push(stage("doc tests", |run| tests(run, &["--workspace", "--doc"])));

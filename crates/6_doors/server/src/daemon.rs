@@ -39,7 +39,11 @@ pub(crate) fn main(args: impl Iterator<Item = OsString>) -> ExitCode {
                 tell(&fault);
                 let beaten = [RUN_DIR_TAKEN, store::STORE_TAKEN, SOCKET_TAKEN];
                 let beaten = beaten.iter().any(|code| fault.is(*code));
-                return if beaten { ExitCode::from(BEATEN) } else { ExitCode::FAILURE };
+                return if beaten {
+                    ExitCode::from(BEATEN)
+                } else {
+                    ExitCode::FAILURE
+                };
             }
         }
     }
