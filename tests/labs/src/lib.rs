@@ -223,6 +223,20 @@ impl Host {
     #[track_caller]
     pub fn launch(&self, name: &str, options: &str) {
         self.ok(&format!("launch debian/12 {name} {options}"));
+        self.until_up(name);
+    }
+
+    /// Waits until the guest's systemd has brought everything up.
+    ///
+    /// # Panics
+    /// When that takes longer than a minute.
+    #[track_caller]
+    pub fn until_up(&self, name: &str) {
+        until("the guest's system is up", Duration::from_secs(60), || {
+            self.posada(&format!("exec {name} -- systemctl is-system-running --wait"))
+                .code
+                == 0
+        });
     }
 
     /// Launches an application container that sleeps: up in milliseconds, enough for most verbs.
@@ -320,6 +334,16 @@ pub fn skip(test: &str, reason: &str) {
         let file = std::fs::OpenOptions::new().create(true).append(true).open(list);
         let _ = file.and_then(|mut file| writeln!(file, "{test}: {reason}"));
     }
+}
+
+/// Whether a test that shows a known gap of the program is left for `make test-full`; noted as skipped if so.
+#[must_use]
+pub fn awaits(test: &str, gap: &str) -> bool {
+    if full() {
+        return false;
+    }
+    skip(test, gap);
+    true
 }
 
 /// Whether the long cases run too.
