@@ -196,6 +196,9 @@ fn tests(run: &Run, args: &[&str]) -> Result<()> {
     test.env(skips::VARIABLE, skips::file(&run.target));
     if run.full {
         test.env("POSADA_TEST_FULL", "1");
+    } else {
+        // Tests of this name take minutes each.
+        test.args(["--", "--skip", "full_"]);
     }
     finish(&mut test)
 }
