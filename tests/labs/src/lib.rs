@@ -8,7 +8,7 @@ mod terminal;
 
 use std::ffi::OsStr;
 use std::io::Write;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
@@ -28,12 +28,12 @@ pub struct Host {
 
 static TURN: Mutex<()> = Mutex::new(());
 
-/// The host, once it is this test's turn. The first call starts from nothing: no daemon, no guest.
+/// The host, once it is this test's turn: without guests, and at the first call without a daemon.
 ///
 /// # Panics
 /// Outside of a test host, and when the program has not been built.
 pub fn host() -> (Host, MutexGuard<'static, ()>) {
-    // A test that failed before us does not matter: every test uses names of its own.
+    // A test that failed before us does not matter: we clean up after it.
     let turn = TURN.lock().unwrap_or_else(PoisonError::into_inner);
     assert!(
         std::env::var_os("POSADA_TESTHOST").is_some(),
@@ -56,7 +56,13 @@ pub fn host() -> (Host, MutexGuard<'static, ()>) {
             bin.display()
         );
     }
-    (Host { bin }, turn)
+    let host = Host { bin };
+    if Path::new(SOCKET).exists() {
+        // What a test that failed before us left behind.
+        let _ = host.run(&["rm", "--all", "--force", "--purge", "--yes"]);
+        let _ = host.run(&["trash", "empty", "--yes"]);
+    }
+    (host, turn)
 }
 
 /// What a program said and how it ended.
