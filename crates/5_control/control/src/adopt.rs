@@ -15,7 +15,7 @@ use crate::codes::SHIM_DIED;
 use crate::control::Control;
 use crate::house::{House, broken, default_network, fact};
 use crate::power::{On, exit_word, is_alive};
-use crate::records::{BOOT_KEY, StoredGuest, network_key};
+use crate::records::{StoredGuest, network_key};
 use crate::remove;
 use crate::watch::Heard;
 
@@ -226,11 +226,11 @@ pub(crate) fn go_on(control: &Arc<Control>) -> Result<()> {
             control.submit("settle", &stored, &On::guest(stored.id()), DAEMON, Txn::new())?;
         }
     }
-    let boot = std::fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap_or_default();
-    let boot = boot.trim().to_owned();
-    let before = control.house().store.get::<String>(BOOT_KEY)?;
-    if before.is_none_or(|entry| entry.value != boot) {
-        control.house().store.commit(Txn::new().put(BOOT_KEY, &boot))?;
+    // The volatile directory is empty after a boot; the kernel's boot_id would not tell a container's reboot.
+    let mark = control.house().around().run_dir.join("booted");
+    let broken = || Fault::new(crate::codes::STATE_BROKEN).arg("path", mark.display());
+    if !mark.try_exists().or_fault(broken)? {
+        std::fs::write(&mark, "").or_fault(broken)?;
         autostart(control)?;
     }
     let control = Arc::downgrade(control);

@@ -82,9 +82,6 @@ pub fn network_key(name: &Name) -> String {
     format!("networks/{name}")
 }
 
-/// Key of the host's boot identity when the daemon last started.
-pub const BOOT_KEY: &str = "host/boot";
-
 /// Milliseconds since 1970.
 #[must_use]
 pub fn now_ms() -> u64 {
