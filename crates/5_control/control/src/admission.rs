@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use fault::{Fault, Result};
-use model::{GuestKind, GuestSpec, Init, Limits, MountSpec, Name, Phase, Publish, Setup};
+use model::{GuestKind, GuestSpec, ImageRef, Init, Limits, MountSpec, Name, Phase, Publish, Setup};
 
 use crate::codes::{
     KIND_ABSENT, LIMIT_INVALID, NAME_TAKEN, NETWORK_UNKNOWN, NOT_RUNNING, PORT_TAKEN, PROTECTED, RUNNING,
@@ -121,6 +121,12 @@ pub fn name(known: &Known, name: &Name) -> Result<()> {
 pub fn spec(known: &Known, spec: &GuestSpec) -> Result<()> {
     if spec.kind != GuestKind::Container {
         return Err(Fault::new(KIND_ABSENT).arg("kind", "machine"));
+    }
+    if let ImageRef::Path(path) = &spec.image
+        && !path.starts_with('/')
+    {
+        // The daemon's working directory is not the user's.
+        return Err(value("image", path));
     }
     if let Init::Command { argv } = &spec.init
         && (argv.first().is_none_or(String::is_empty) || argv.iter().any(|word| word.contains('\0')))
@@ -420,6 +426,7 @@ mod tests {
         assert_eq!(spec(&known(), &spec_of(json!({}))), Ok(()));
         for (fields, code) in [
             (json!({ "kind": "machine" }), KIND_ABSENT),
+            (json!({ "image": "./tree" }), VALUE_INVALID),
             (
                 json!({ "publish": [{ "host_port": 8000, "guest_port": 1 }] }),
                 PORT_TAKEN,

@@ -146,6 +146,12 @@ fn find(house: &House, which: &str) -> Result<StoredImage> {
             _ => Err(unknown()),
         };
     }
+    if matches!(reference, ImageRef::Path(_)) {
+        // Which image was made of a path is on record; the host's files are not read for a question.
+        let mut all = house.images.list()?.into_iter();
+        let made = all.find(|image| image.spec.references.contains(&reference));
+        return made.ok_or_else(unknown);
+    }
     house.images.find(&reference, &[])?.ok_or_else(unknown)
 }
 
@@ -174,13 +180,14 @@ fn refuse_used(house: &House, digest: &str) -> Result<()> {
 
 fn shown(image: StoredImage, users: &BTreeMap<String, Vec<String>>) -> Image {
     let hex = image.spec.digest.trim_start_matches("sha256:").to_owned();
-    let first = image
+    let release = image
         .spec
         .references
-        .first()
+        .iter()
+        .find(|reference| matches!(reference, ImageRef::Release { .. }))
         .map(ToString::to_string)
         .unwrap_or_default();
-    let spoken: String = first
+    let spoken: String = release
         .chars()
         .map(|c| {
             if c.is_ascii_lowercase() || c.is_ascii_digit() {
