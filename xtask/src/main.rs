@@ -11,6 +11,7 @@ mod tidy;
 
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
+use std::sync::OnceLock;
 
 use anyhow::{Result, bail};
 
@@ -32,6 +33,8 @@ test grounds
 ";
 
 fn main() -> ExitCode {
+    // Asked before anything is built: cargo may put a new file in the place of this one while it runs.
+    let _ = own_program();
     let mut args = std::env::args().skip(1);
     let command = args.next().unwrap_or_default();
     let rest: Vec<String> = args.collect();
@@ -66,6 +69,16 @@ fn main() -> ExitCode {
 fn root() -> PathBuf {
     let here = Path::new(env!("CARGO_MANIFEST_DIR"));
     here.parent().map_or_else(|| here.to_owned(), Path::to_owned)
+}
+
+/// The path of this program as it was at the start; what lies there later is the same program, perhaps built anew.
+fn own_program() -> Result<PathBuf> {
+    static PATH: OnceLock<PathBuf> = OnceLock::new();
+    if let Some(path) = PATH.get() {
+        return Ok(path.clone());
+    }
+    let path = std::env::current_exe()?;
+    Ok(PATH.get_or_init(|| path).clone())
 }
 
 /// The cargo that runs us, or the one on PATH.

@@ -287,6 +287,7 @@ fn the_console_shows_what_came_before_and_what_comes() {
     let ticket = shim.console().unwrap();
     let mut session = Session::open(&ground.attach_socket(), &ticket).unwrap();
     assert!(matches!(session.kind, Attached::Console { scrollback } if scrollback > 0));
+    let _errors = session.fds.pop().unwrap();
     let mut console = std::fs::File::from(session.fds.pop().unwrap());
     let mut seen = String::new();
     until("old and new lines", || {

@@ -87,12 +87,6 @@ fn a_guest_reboots_and_powers_off_by_itself() {
 
 #[test]
 fn an_application_container_runs_one_command_and_tells_its_status() {
-    if labs::awaits(
-        "an_application_container_runs_one_command_and_tells_its_status",
-        "standard error of a command's container comes with its output",
-    ) {
-        return;
-    }
     let (host, _turn) = host();
     let said = host.posada("launch debian/12 --rm one -- echo out; echo err >&2; cat; exit 5");
     assert_eq!(said.code, 5, "{said:?}");

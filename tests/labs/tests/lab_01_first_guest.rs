@@ -122,12 +122,6 @@ fn the_first_guest_as_written() {
 
 #[test]
 fn killing_the_daemon_between_any_two_steps_changes_nothing() {
-    if labs::awaits(
-        "killing_the_daemon_between_any_two_steps_changes_nothing",
-        "a command that meets a dying daemon is not repeated",
-    ) {
-        return;
-    }
     let (host, _turn) = host();
     first_guest(&host, "webk", 8001, &|host| {
         // A step that needs no daemon leaves none to be killed after it.
@@ -201,12 +195,6 @@ fn ssh_and_sftp_as_a_user_with_a_key() {
 
 #[test]
 fn address_name_locale_and_timezone_are_as_asked() {
-    if labs::awaits(
-        "address_name_locale_and_timezone_are_as_asked",
-        "exec does not take the guest's locale from /etc/default/locale",
-    ) {
-        return;
-    }
     let (host, _turn) = host();
     host.launch_sleeper("first", "");
     let networks = host.json("network ls");

@@ -81,12 +81,6 @@ fn events_tell_what_happened_and_follow() {
 
 #[test]
 fn guests_start_with_the_host_in_their_order() {
-    if labs::awaits(
-        "guests_start_with_the_host_in_their_order",
-        "not yet green on this kind of machine",
-    ) {
-        return;
-    }
     let (host, _turn) = host();
     host.launch_sleeper("third", "--autostart --autostart-order 3");
     host.launch_sleeper("first", "--autostart --autostart-order 1 --autostart-delay 1");

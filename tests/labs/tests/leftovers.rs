@@ -8,12 +8,6 @@ use labs::{Look, host, sh, until};
 
 #[test]
 fn nothing_is_left_after_rm_purge() {
-    if labs::awaits(
-        "nothing_is_left_after_rm_purge",
-        "something of the guests stays for more than ten seconds",
-    ) {
-        return;
-    }
     let (host, _turn) = host();
     // One guest's life first, so that what stays for the next guest (the image, the store, the network) is there.
     host.launch_sleeper("warm", "");

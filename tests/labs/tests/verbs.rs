@@ -66,12 +66,6 @@ fn every_verb_of_the_help_has_a_lab() {
 
 #[test]
 fn listings_have_formats_columns_filters_and_order() {
-    if labs::awaits(
-        "listings_have_formats_columns_filters_and_order",
-        "not yet green on this kind of machine",
-    ) {
-        return;
-    }
     let (host, _turn) = host();
     host.launch_sleeper("ls-b", "--label tier=back");
     host.launch_sleeper("ls-a", "--label tier=front");
@@ -92,12 +86,6 @@ fn listings_have_formats_columns_filters_and_order() {
 
 #[test]
 fn a_guest_is_renamed_paused_resumed_and_restarted() {
-    if labs::awaits(
-        "a_guest_is_renamed_paused_resumed_and_restarted",
-        "not yet green on this kind of machine",
-    ) {
-        return;
-    }
     let (host, _turn) = host();
     host.launch_sleeper("old", "");
     host.ok("rename old new");
@@ -190,12 +178,6 @@ fn waiting_for_a_guest_ends_when_it_is_so_and_says_what_it_waited_for() {
 
 #[test]
 fn ssh_goes_to_the_guest_by_name() {
-    if labs::awaits(
-        "ssh_goes_to_the_guest_by_name",
-        "posada ssh does not get in within a minute",
-    ) {
-        return;
-    }
     let (host, _turn) = host();
     let folder = tempfile::tempdir().unwrap();
     let key = folder.path().join("k").display().to_string();
@@ -276,12 +258,6 @@ fn networks_and_operations_are_listed_and_shown() {
 
 #[test]
 fn the_host_is_examined_and_the_program_tells_its_version_and_completions() {
-    if labs::awaits(
-        "the_host_is_examined_and_the_program_tells_its_version_and_completions",
-        "there is no --version beside the verb version",
-    ) {
-        return;
-    }
     let (host, _turn) = host();
     let findings = host.json("doctor");
     assert!(findings.as_array().unwrap().len() >= 5, "{findings}");
@@ -334,12 +310,6 @@ fn a_misspelt_verb_is_answered_with_the_right_one() {
 
 #[test]
 fn removing_asks_on_a_terminal_and_no_keeps_the_guest() {
-    if labs::awaits(
-        "removing_asks_on_a_terminal_and_no_keeps_the_guest",
-        "the answer no ends with status 0",
-    ) {
-        return;
-    }
     let (host, _turn) = host();
     host.launch_sleeper("ask", "");
     let mut on = Terminal::new(&host.command(["rm", "ask", "--force"]));

@@ -186,7 +186,7 @@ fn tests(run: &Run, args: &[&str]) -> Result<()> {
         "CARGO_TARGET_{}_RUNNER",
         build::host_triple()?.to_uppercase().replace('-', "_")
     );
-    let own = std::env::current_exe()?;
+    let own = crate::own_program()?;
     let mut test = cargo();
     test.arg("test").args(args).args(["--locked", "--no-fail-fast"]);
     test.env(runner, format!("{} testhost --", own.display()));

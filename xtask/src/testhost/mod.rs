@@ -67,7 +67,7 @@ fn parse(order: &str) -> Result<Order> {
 
 /// Runs a command in a test host from within xtask; an error unless it ends with 0.
 pub fn run(command: &[String], variables: &[(&str, String)]) -> Result<()> {
-    let mut child = Command::new(std::env::current_exe()?);
+    let mut child = Command::new(crate::own_program()?);
     child.args(["testhost", "--"]).args(command);
     child.envs(variables.iter().map(|(name, value)| (name, value)));
     let status = child.status().context("testhost")?;
@@ -139,7 +139,7 @@ fn outer(args: &[String]) -> Result<u8> {
 
 /// Becomes root by sudo, with the same environment. Returns only when that fails.
 fn as_root(args: &[String], cache: &std::path::Path) -> anyhow::Error {
-    let own = std::env::current_exe().unwrap_or_default();
+    let own = crate::own_program().unwrap_or_default();
     let mut sudo = Command::new("sudo");
     sudo.arg("--")
         .arg("env")
@@ -193,7 +193,7 @@ fn run_in_ground(mut order: Order, options: &[&str]) -> Result<u8> {
 
 /// This program again, in another role.
 fn own(role: &str, order: &Order) -> Result<Command> {
-    let mut command = Command::new(std::env::current_exe()?);
+    let mut command = Command::new(crate::own_program()?);
     command.args(["testhost", role, &serde_json::to_string(order)?]);
     Ok(command)
 }

@@ -14,7 +14,7 @@ use crate::codes;
 use crate::prepare::Bounds;
 use crate::recipe::{Lsm, Process};
 use crate::users::{self, User};
-use crate::{Stdio, caps};
+use crate::{Stdio, caps, locale};
 
 const DEFAULT_PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
 
@@ -181,7 +181,7 @@ fn session(process: &Process) -> Result<()> {
     Ok(())
 }
 
-/// Passwd's own words about the user, below what the caller asked for.
+/// The jail's own words about the user and the language, below what the caller asked for.
 fn environment(process: &Process, user: &User) -> Result<Vec<CString>> {
     let name = user.name.clone().unwrap_or_else(|| user.uid.to_string());
     let mut env = process.env.clone();
@@ -195,6 +195,12 @@ fn environment(process: &Process, user: &User) -> Result<Vec<CString>> {
     }
     env.entry("PATH".to_owned())
         .or_insert_with(|| DEFAULT_PATH.to_owned());
+    if !env.contains_key("LANG")
+        && !env.contains_key("LC_ALL")
+        && let Some(language) = locale::language_here()
+    {
+        env.insert("LANG".to_owned(), language);
+    }
     env.iter()
         .map(|(key, value)| c_string(OsStr::new(&format!("{key}={value}"))))
         .collect()

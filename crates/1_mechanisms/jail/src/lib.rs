@@ -18,6 +18,7 @@ pub mod guest;
 mod inner;
 mod joining;
 pub mod launch;
+mod locale;
 mod namespaces;
 mod outer;
 mod place;

@@ -145,7 +145,8 @@ pub(crate) fn resolve_here(wanted: Option<&str>) -> Result<User> {
     resolve(wanted, &read("/etc/passwd"), &read("/etc/group"))
 }
 
-fn read(path: &str) -> String {
+/// A file of the jail that we are in; empty when it is none.
+pub(crate) fn read(path: &str) -> String {
     let open = || -> std::io::Result<String> {
         // Without O_NONBLOCK a named pipe in the place of the file would hold us for ever.
         let flags = rustix::fs::OFlags::NONBLOCK | rustix::fs::OFlags::NOCTTY;

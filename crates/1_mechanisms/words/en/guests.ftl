@@ -50,6 +50,7 @@ GST025 = another daemon uses { $path }
     .hint = posada version
 
 notice-privileged = this guest has the host's own root inside: whoever is root in it is root on this host
+notice-booting = its system is still on its way up: `posada console` and `posada logs` show where it is
 notice-next-start = the guest takes this up when it starts again
 
 step-record = recording
@@ -59,6 +60,7 @@ step-create = making namespaces and network
 step-setup = setting up inside
 step-publish = publishing ports
 step-start = starting
+step-boot = waiting for its system
 step-stop = stopping
 step-settle = tidying up
 step-remove = removing

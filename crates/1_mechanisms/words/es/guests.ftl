@@ -50,6 +50,7 @@ GST025 = otro demonio usa { $path }
     .hint = posada version
 
 notice-privileged = este huésped lleva dentro al root del anfitrión: quien sea root en él lo es aquí
+notice-booting = su sistema aún está arrancando: `posada console` y `posada logs` muestran por dónde va
 notice-next-start = el huésped lo aplicará cuando vuelva a arrancar
 
 step-record = apuntando
@@ -59,6 +60,7 @@ step-create = creando espacios de nombres y red
 step-setup = preparando el interior
 step-publish = publicando puertos
 step-start = arrancando
+step-boot = esperando a su sistema
 step-stop = parando
 step-settle = recogiendo
 step-remove = quitando

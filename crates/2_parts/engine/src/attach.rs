@@ -15,7 +15,8 @@ use crate::wire::{Filled, Wire};
 pub struct Session {
     /// Terminal, pipes or console.
     pub kind: Attached,
-    /// One descriptor for a terminal or a console; standard input, output and error for pipes.
+    /// One for a terminal; standard input, output and error for pipes; one for the console of a system, two for the
+    /// output and error of a command.
     pub fds: Vec<OwnedFd>,
     /// Resizing, signals, and the end.
     pub control: Control,
@@ -41,8 +42,12 @@ impl Session {
             match wire.take::<Attached>()? {
                 Some((Attached::Fault(fault), _)) => return Err(fault),
                 Some((kind, fds)) => {
-                    let expected = if kind == Attached::Pipes { 3 } else { 1 };
-                    if fds.len() != expected {
+                    let expected = match kind {
+                        Attached::Pipes => 3..=3,
+                        Attached::Console { .. } => 1..=2,
+                        _ => 1..=1,
+                    };
+                    if !expected.contains(&fds.len()) {
                         return Err(Fault::new(MESSAGE_BROKEN).because_of("descriptors are missing"));
                     }
                     return Ok(Session {

@@ -54,6 +54,9 @@ pub struct InstanceStatus {
     pub restarts: u32,
     /// When it last started, in milliseconds since 1970.
     pub started_ms: Option<u64>,
+    /// Process 1 runs, and will tell when the system is up, but has not yet. Never for what tells nothing.
+    #[serde(default)]
+    pub booting: bool,
 }
 
 /// A process started beside the guest's own.

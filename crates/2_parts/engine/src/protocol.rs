@@ -214,8 +214,9 @@ pub struct Attach {
     pub ticket: String,
 }
 
-/// Answer to [`Attach`]. Descriptors: for a terminal or console one (read and write), for pipes three (standard
-/// input to write, output and error to read).
+/// Answer to [`Attach`]. Descriptors: for a terminal or the console of a system one (read and write), for the console
+/// of a command two (its output and its error to read), for pipes three (standard input to write, output and error to
+/// read).
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case", tag = "attached")]
 pub enum Attached {

@@ -143,6 +143,16 @@ impl Work {
         result.insert(name.to_owned(), value.into());
     }
 
+    /// Adds a message (by its id in the catalogues) that the user is told when the work is done.
+    pub fn notice(&mut self, message: &str) {
+        let notices = self.stored.operation.result.entry("notices".to_owned()).or_default();
+        if !notices.split(' ').any(|known| known == message) {
+            let gap = if notices.is_empty() { "" } else { " " };
+            notices.push_str(gap);
+            notices.push_str(message);
+        }
+    }
+
     /// Ends with [`CANCELLED`] when somebody wants that; for safe points in long steps.
     ///
     /// # Errors

@@ -13,9 +13,10 @@ use crate::SET_UP_FAILED;
 use crate::container::pidfd;
 
 /// Files that a shim makes in the run directory.
-const FILES: [&str; 6] = [
+const FILES: [&str; 7] = [
     "shim.sock",
     "attach.sock",
+    crate::NOTIFY_SOCKET,
     "plan.json.new",
     "plan.json",
     "shim.log",

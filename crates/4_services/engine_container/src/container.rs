@@ -25,10 +25,12 @@ pub enum ConsoleEnd {
         /// Both ends.
         pty: pty::Pty,
     },
-    /// Standard output and error of a command.
+    /// Standard output and error of a command, to be read.
     Output {
-        /// The end to read.
-        pipe: OwnedFd,
+        /// Standard output.
+        output: OwnedFd,
+        /// Standard error.
+        errors: OwnedFd,
     },
 }
 
@@ -118,6 +120,11 @@ impl Container {
         self.first.is_some()
     }
 
+    /// Notes that the guest's system says it is up.
+    pub fn set_booted(&mut self) {
+        self.status.booting = false;
+    }
+
     /// Whether its end was asked for.
     #[must_use]
     pub fn asked_to_stop(&self) -> bool {
@@ -143,6 +150,7 @@ impl Container {
         }
         let exit = exit_of_init(exit);
         self.status.pid = None;
+        self.status.booting = false;
         self.status.exit = Some(exit);
         self.status.phase = Phase::Stopped;
         self.asked_to_stop = false;
@@ -212,14 +220,17 @@ impl Container {
             };
             return Ok((stdio, ConsoleEnd::Terminal { pty }));
         }
-        let (pipe, write) = pty::pipe(self.plan.ids)?;
-        rustix::io::ioctl_fionbio(&pipe, true)?;
+        let (output, stdout) = pty::pipe(self.plan.ids)?;
+        let (errors, stderr) = pty::pipe(self.plan.ids)?;
+        for pipe in [&output, &errors] {
+            rustix::io::ioctl_fionbio(pipe, true)?;
+        }
         let stdio = Stdio {
             stdin: std::fs::File::open("/dev/null")?.into(),
-            stdout: write.try_clone()?,
-            stderr: write,
+            stdout,
+            stderr,
         };
-        Ok((stdio, ConsoleEnd::Output { pipe }))
+        Ok((stdio, ConsoleEnd::Output { output, errors }))
     }
 
     /// Starts a process inside: beside the guest's own, or, while the guest does not run, as process 1 of a passing
@@ -367,6 +378,7 @@ impl Instance for Container {
         self.asked_to_stop = false;
         self.status.phase = Phase::Running;
         self.status.pid = Some(started.pid);
+        self.status.booting = self.plan.init == Init::System && tells_of_its_boot(started.pid);
         self.status.started_ms = SystemTime::now()
             .duration_since(UNIX_EPOCH)
             .ok()
@@ -381,10 +393,7 @@ impl Instance for Container {
         let way = match &self.plan.stop_signal {
             _ if how == Stop::Forced => Farewell::Signal(9),
             Some(text) => Farewell::Signal(parse_signal(text)?),
-            None if self.plan.init == Init::System => {
-                let executable = std::fs::read_link(format!("/proc/{}/exe", first.pid));
-                farewell(&executable.unwrap_or_default())
-            }
+            None if self.plan.init == Init::System => farewell(&executable(first.pid)),
             None => Farewell::Signal(15),
         };
         if self.status.phase == Phase::Paused {
@@ -513,6 +522,15 @@ impl Accounting for Container {
             oom_kills: used.oom_kills,
         })
     }
+}
+
+/// The path inside of the program that a process runs; empty when it cannot be told.
+fn executable(pid: u32) -> PathBuf {
+    std::fs::read_link(format!("/proc/{pid}/exe")).unwrap_or_default()
+}
+
+fn tells_of_its_boot(pid: u32) -> bool {
+    executable(pid).file_name().is_some_and(|name| name == "systemd")
 }
 
 /// The limits of a spec as the cgroup module takes them.

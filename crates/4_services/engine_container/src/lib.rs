@@ -16,6 +16,7 @@ pub use container::{Container, cgroup_limits};
 pub use engine::ContainerEngine;
 pub use init::parse_signal;
 pub use shim::shim_main;
+use shim::NOTIFY_SOCKET;
 pub use translate::recipe;
 
 use fault::Code;

@@ -4,11 +4,14 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use engine::{ExecPlan, Plan};
-use jail::recipe::{FileEntry, Namespaces, Process, Recipe, Seccomp};
+use jail::recipe::{FileEntry, Mount, MountKind, Namespaces, Process, Recipe, Seccomp};
 use model::Init;
 
 /// Where programs are looked up inside.
 const PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
+
+/// Where the service manager finds the socket that it tells of its boot.
+const NOTIFY_INSIDE: &str = "/run/host/notify";
 
 /// The recipe of a guest.
 #[must_use]
@@ -19,13 +22,22 @@ pub fn recipe(plan: &Plan) -> Recipe {
         // A command finds its /run as the image has it.
         mounts.retain(|mount| mount.target != Path::new("/run"));
     }
-    mounts.extend(plan.mounts.iter().cloned());
     let mut files = plan.files.clone();
     if system {
         // https://systemd.io/CONTAINER_INTERFACE
         files.push(run_host("container-manager", "posada\n".into()));
         files.push(run_host("container-uuid", format!("{}\n", plan.id)));
+        mounts.push(Mount {
+            target: PathBuf::from(NOTIFY_INSIDE),
+            what: MountKind::Bind {
+                source: plan.run_dir.join(crate::NOTIFY_SOCKET),
+                idmap: false,
+                recursive: false,
+            },
+            read_only: false,
+        });
     }
+    mounts.extend(plan.mounts.iter().cloned());
     Recipe {
         ids: plan.ids,
         namespaces: Namespaces::default(),
@@ -79,6 +91,7 @@ fn first_process(plan: &Plan) -> Process {
                     ("TERM", "linux"),
                     ("container", "posada"),
                     ("container_uuid", plan.id.0.as_str()),
+                    ("NOTIFY_SOCKET", NOTIFY_INSIDE),
                 ]
                 .map(|(name, value)| (name.to_owned(), value.to_owned())),
             ),

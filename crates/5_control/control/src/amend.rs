@@ -79,7 +79,7 @@ fn set(house: &House, work: &mut Work) -> Result<()> {
     let pending = apply(house, &change.id, &change.old, &change.new)?;
     if !pending.is_empty() {
         work.yields("pending", pending.join(" "));
-        work.yields("notices", "notice-next-start");
+        work.notice("notice-next-start");
     }
     Ok(())
 }
@@ -119,7 +119,7 @@ fn rename(house: &House, work: &mut Work) -> Result<()> {
     let stored = house.guest(&renaming.id)?;
     if stored.guest.spec.hostname.is_none() && running(house, &renaming.id)? {
         work.yields("pending", "hostname");
-        work.yields("notices", "notice-next-start");
+        work.notice("notice-next-start");
     }
     Ok(())
 }

@@ -4,7 +4,7 @@ use fault::{Fault, Result};
 use ops::{Kind, Step, Work, nothing};
 
 use crate::house::House;
-use crate::power::{id_of, image, publish, raise, set_up, start};
+use crate::power::{boot, id_of, image, publish, raise, set_up, start};
 use crate::remove::take_away;
 
 /// Directories and addresses of a guest that is not started yet.
@@ -40,7 +40,7 @@ fn introduce() -> Step<House> {
             work.yields("id", stored.id().to_string());
             work.yields("name", stored.guest.name.to_string());
             if stored.guest.spec.privileged {
-                work.yields("notices", "notice-privileged");
+                work.notice("notice-privileged");
             }
             Ok(())
         },
@@ -61,6 +61,7 @@ pub(crate) fn kinds() -> Vec<Kind<House>> {
                 set_up(),
                 publish(),
                 start(),
+                boot(),
             ],
             abandoned: forget,
         },

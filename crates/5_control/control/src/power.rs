@@ -1,6 +1,6 @@
 //! The steps that bring guests up and down.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use engine::Stop;
 use fault::{Fault, Result};
@@ -18,6 +18,9 @@ use crate::setup;
 const GRACE: u32 = 30;
 /// The same for a command, which has no services to stop.
 const GRACE_OF_COMMAND: u32 = 10;
+
+/// How long a system may boot before whoever started it goes on without it.
+const BOOT: Duration = Duration::from_secs(60);
 
 /// Arguments of the operations on one guest.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -191,6 +194,32 @@ pub(crate) fn start() -> Step<House> {
         },
         undo: nothing,
     }
+}
+
+/// Until the guest's system says that it is up, so that the next command finds its services; not for ever, and
+/// whoever cancels the wait has a running guest all the same.
+pub(crate) fn boot() -> Step<House> {
+    Step {
+        name: "step-boot",
+        run: |house, work| {
+            let stored = house.guest(&id_of(work)?)?;
+            let begin = Instant::now();
+            while booting(house, &stored) {
+                if begin.elapsed() > BOOT || work.safe_point().is_err() {
+                    work.notice("notice-booting");
+                    break;
+                }
+                std::thread::sleep(Duration::from_millis(20));
+            }
+            Ok(())
+        },
+        undo: nothing,
+    }
+}
+
+fn booting(house: &House, stored: &StoredGuest) -> bool {
+    let status = house.shim(stored).and_then(|mut shim| shim.status());
+    status.is_ok_and(|status| status.booting && status.phase == Phase::Running)
 }
 
 fn tell_addresses(work: &mut Work, nics: &[NicStatus]) {
@@ -387,7 +416,7 @@ pub(crate) fn kinds() -> Vec<Kind<House>> {
     vec![
         Kind {
             name: "start",
-            steps: vec![image(), raise(), set_up(), publish(), start()],
+            steps: vec![image(), raise(), set_up(), publish(), start(), boot()],
             abandoned: failed_to_start,
         },
         Kind {
@@ -397,7 +426,7 @@ pub(crate) fn kinds() -> Vec<Kind<House>> {
         },
         Kind {
             name: "restart",
-            steps: vec![stop(), settle(), image(), raise(), set_up(), publish(), start()],
+            steps: vec![stop(), settle(), image(), raise(), set_up(), publish(), start(), boot()],
             abandoned: failed_to_start,
         },
         Kind {

@@ -119,6 +119,13 @@ impl Pump {
             }));
             fds.pop()
         } else {
+            // A command's standard error comes beside its output.
+            let errors = (fds.len() > 1).then(|| fds.pop()).flatten();
+            outputs.extend(errors.map(|from| Stream {
+                from,
+                errors: true,
+                open: true,
+            }));
             let both = fds.pop();
             let input = both.as_ref().and_then(|fd| fd.try_clone().ok());
             outputs.extend(both.map(|from| Stream {

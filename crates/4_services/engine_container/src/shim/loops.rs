@@ -11,10 +11,11 @@ use engine::wire::{Filled, Wire};
 use engine::{Instance, Plan, Stop};
 use fault::{Fault, OrFault, Result};
 use jail::cgroup::OomWatch;
-use model::{ExitStatus, Phase, Reaction};
+use model::{ExitStatus, Init, Phase, Reaction};
 use rustix::net::SocketFlags;
 
-use super::console::Console;
+use super::boot::{self, BootWatch};
+use super::console::{Console, Source};
 use super::deferred::{Awaited, Deferred};
 use super::log::Log;
 use super::reactor::{Interest, Reactor, Ready, Token};
@@ -59,6 +60,7 @@ pub struct Server {
     quick_ends: u32,
     next: u32,
     oom: Option<OomWatch>,
+    boot: Option<BootWatch>,
     signals: OwnedFd,
     shim: UnixListener,
     attach: UnixListener,
@@ -78,10 +80,17 @@ impl Server {
             reactor.add(fd, token, Interest::Read).or_fault(loops)?;
         }
         let log = Log::open(console_log(&plan), plan.console_log_limit);
+        let system = plan.init == Init::System;
+        let lanes = if system { 1 } else { 2 };
+        let boot = if system {
+            Some(BootWatch::listen(&plan.run_dir)?)
+        } else {
+            None
+        };
         Ok(Server {
             reactor,
             container: Container::new(plan)?,
-            console: Console::new(log),
+            console: Console::new(log, lanes),
             clients: BTreeMap::new(),
             sessions: Sessions::default(),
             runs: BTreeMap::new(),
@@ -94,6 +103,7 @@ impl Server {
             quick_ends: 0,
             next: 0,
             oom: None,
+            boot,
             signals,
             shim,
             attach,
@@ -138,18 +148,27 @@ impl Server {
             Token::Session(number) => self.session_ended(number),
             Token::Console => {
                 if ready.readable {
-                    self.console.read(&self.reactor);
+                    self.console.read(Source::Output, &self.reactor);
                 }
                 if ready.writable && self.console.has_keys() {
                     self.console.press(&self.reactor);
                 }
             }
+            Token::Errors => drop(self.console.read(Source::Errors, &self.reactor)),
             Token::Viewer(number) => self.console.viewer_ready(number, ready.readable, &self.reactor),
             Token::First => self.first_ended(),
             Token::Run(number) => self.run_ended(number),
             Token::RunInput(number) => self.run_input(number),
             Token::RunOutput(number) => self.run_output(number),
             Token::Copy(number) => self.copy_ended(number),
+            Token::Boot => {
+                if let Some(boot) = &mut self.boot
+                    && boot.take() != boot::Told::Nothing
+                {
+                    self.reactor.remove(&*boot);
+                    self.container.set_booted();
+                }
+            }
             Token::OutOfMemory => {
                 if let Some(watch) = &self.oom {
                     watch.acknowledge();
@@ -337,7 +356,17 @@ impl Server {
     /// Runs process 1 and looks after it.
     pub fn start_guest(&mut self) -> Result<()> {
         self.again_at = None;
+        if let Some(boot) = &mut self.boot {
+            self.reactor.remove(&*boot);
+            boot.begin();
+        }
         self.container.start()?;
+        if let Some(boot) = self.boot.as_ref().filter(|_| self.container.status().booting) {
+            let loops = || set_up("the watch on the boot");
+            self.reactor
+                .add(boot, Token::Boot, Interest::Read)
+                .or_fault(loops)?;
+        }
         let fault = || set_up("the watch on process 1");
         if let Some(first) = self.container.first() {
             self.reactor

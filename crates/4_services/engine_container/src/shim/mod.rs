@@ -13,6 +13,7 @@
 //!                              └── policy ─ stopped ←── stopping
 //! ```
 
+mod boot;
 mod console;
 mod deferred;
 mod files;
@@ -22,6 +23,8 @@ mod reactor;
 mod requests;
 mod runs;
 mod sessions;
+
+pub(crate) use boot::SOCKET as NOTIFY_SOCKET;
 
 use std::ffi::OsString;
 use std::fs::File;
@@ -151,22 +154,30 @@ fn listen(run_dir: &Path, name: &str) -> Result<UnixListener> {
     let path = run_dir.join(name);
     let fault = || set_up(&path.display().to_string());
     let _ = std::fs::remove_file(&path);
-    let directory: OwnedFd =
-        rustix::fs::open(run_dir, OFlags::PATH | OFlags::CLOEXEC, Mode::empty()).or_fault(fault)?;
-    // An address holds 108 bytes only.
-    let short = format!(
-        "/proc/self/fd/{}/{name}",
-        std::os::fd::AsRawFd::as_raw_fd(&directory)
-    );
-    let address = if path.as_os_str().len() < 100 {
-        path.clone()
-    } else {
-        PathBuf::from(short)
-    };
-    let listener = UnixListener::bind(address).or_fault(fault)?;
+    let directory = directory(run_dir).or_fault(fault)?;
+    let listener = UnixListener::bind(address(&directory, &path)).or_fault(fault)?;
     let group = std::fs::metadata(run_dir).or_fault(fault)?.gid();
     std::os::unix::fs::chown(&path, None, Some(group)).or_fault(fault)?;
     std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o660)).or_fault(fault)?;
     listener.set_nonblocking(true).or_fault(fault)?;
     Ok(listener)
+}
+
+fn directory(path: &Path) -> std::io::Result<OwnedFd> {
+    Ok(rustix::fs::open(
+        path,
+        OFlags::PATH | OFlags::CLOEXEC,
+        Mode::empty(),
+    )?)
+}
+
+/// A socket's path, or a short one by way of its open directory: an address holds 108 bytes only.
+fn address(directory: &OwnedFd, path: &Path) -> PathBuf {
+    if path.as_os_str().len() < 100 {
+        return path.to_owned();
+    }
+    let number = std::os::fd::AsRawFd::as_raw_fd(directory);
+    Path::new("/proc/self/fd")
+        .join(number.to_string())
+        .join(path.file_name().unwrap_or_default())
 }

@@ -24,6 +24,8 @@ pub enum Token {
     Session(u32),
     /// The guest's console.
     Console,
+    /// Standard error of a command, beside its output.
+    Errors,
     /// A client's end of the console.
     Viewer(u32),
     /// Process 1.
@@ -38,6 +40,8 @@ pub enum Token {
     Copy(u32),
     /// The memory limit.
     OutOfMemory,
+    /// What the guest's service manager tells.
+    Boot,
 }
 
 impl Token {
@@ -57,6 +61,8 @@ impl Token {
             Token::RunOutput(n) => (11, n),
             Token::Copy(n) => (12, n),
             Token::OutOfMemory => (13, 0),
+            Token::Errors => (14, 0),
+            Token::Boot => (15, 0),
         };
         kind << 32 | u64::from(index)
     }
@@ -78,6 +84,8 @@ impl Token {
             11 => Token::RunOutput(n),
             12 => Token::Copy(n),
             13 => Token::OutOfMemory,
+            14 => Token::Errors,
+            15 => Token::Boot,
             _ => return None,
         })
     }

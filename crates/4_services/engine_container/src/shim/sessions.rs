@@ -163,16 +163,17 @@ impl Server {
     }
 
     fn open_console(&mut self, number: u32) -> Result<(Attached, Vec<OwnedFd>, State)> {
-        let (fd, scrollback) = self
+        let phase = self.container.status().phase;
+        let (fds, scrollback) = self
             .console
-            .add_viewer(number, &self.reactor)
+            .add_viewer(number, !self.container.runs(), &self.reactor)
             .or_fault(|| set_up("the console"))?;
-        let awaits_start = self.container.status().phase == Phase::Starting;
+        let awaits_start = phase == Phase::Starting;
         if !self.container.runs() && !awaits_start {
             // Nothing more will come: what there was is shown, then the session ends.
             self.console.end_viewer(number, &self.reactor);
         }
-        Ok((Attached::Console { scrollback }, vec![fd], State::Console))
+        Ok((Attached::Console { scrollback }, fds, State::Console))
     }
 
     fn open_process(&mut self, number: u32, plan: &ExecPlan) -> Result<(Attached, Vec<OwnedFd>, State)> {

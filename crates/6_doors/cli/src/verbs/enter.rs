@@ -46,7 +46,8 @@ pub fn shell(context: &Context, matches: &ArgMatches) -> Result<u8> {
 
 /// What a program on a terminal must know of it.
 fn terminal_environment() -> std::collections::BTreeMap<String, String> {
-    let kept = ["TERM", "COLORTERM", "LANG"];
+    // The language is the guest's own: it need not have the locale of this side.
+    let kept = ["TERM", "COLORTERM"];
     kept.iter()
         .filter_map(|name| Some(((*name).to_owned(), std::env::var(name).ok()?)))
         .collect()
@@ -78,7 +79,6 @@ pub fn exec(context: &Context, matches: &ArgMatches) -> Result<u8> {
     } else {
         Default::default()
     };
-    env.remove("LANG");
     for text in matches.get_many::<String>("env").into_iter().flatten() {
         let (key, value) = match std::env::var(text) {
             Ok(value) if !text.contains('=') => (text.clone(), value),
