@@ -62,7 +62,7 @@ pub fn assemble(kind: Kind) -> Result<PathBuf> {
         .env_remove("RUSTFLAGS");
     static_ones.args(["build", "--locked", "--target", &triple]);
     for (package, _) in &small {
-        static_ones.args(["--package", package]);
+        static_ones.args(["--package", package, "--features", &format!("{package}/static")]);
     }
     let profile = if kind == Kind::Release { "small" } else { "dev" };
     static_ones.args(["--profile", profile]);

@@ -342,16 +342,6 @@ pub fn skip(test: &str, reason: &str) {
     }
 }
 
-/// Whether a test that shows a known gap of the program is left for `make test-full`; noted as skipped if so.
-#[must_use]
-pub fn awaits(test: &str, gap: &str) -> bool {
-    if full() {
-        return false;
-    }
-    skip(test, gap);
-    true
-}
-
 /// Whether the long cases run too.
 #[must_use]
 pub fn full() -> bool {

@@ -309,14 +309,25 @@ fn a_misspelt_verb_is_answered_with_the_right_one() {
 }
 
 #[test]
-fn removing_asks_on_a_terminal_and_no_keeps_the_guest() {
+fn removing_for_good_asks_on_a_terminal_and_no_keeps_the_guest() {
     let (host, _turn) = host();
     host.launch_sleeper("ask", "");
-    let mut on = Terminal::new(&host.command(["rm", "ask", "--force"]));
-    on.expect("ask", SOON);
-    on.type_("n\r");
-    assert_ne!(on.end(SOON).code(), Some(0));
-    assert_eq!(host.phase("ask"), "running");
+    host.ok("stop --force ask");
+    let answer = |key: &str| {
+        let mut on = Terminal::new(&host.command(["rm", "ask", "--purge"]));
+        on.expect("ask", SOON);
+        on.type_(key);
+        on.end(SOON).code()
+    };
+    assert_ne!(answer("n\r"), Some(0));
+    assert_eq!(host.phase("ask"), "stopped");
+    assert_eq!(answer("y\r"), Some(0));
+    host.posada("show ask").fault("GST001");
+    // Without a terminal nobody can answer.
+    host.launch_sleeper("ask", "");
+    host.ok("stop --force ask");
+    assert_ne!(host.posada("rm ask --purge").code, 0);
+    assert_eq!(host.phase("ask"), "stopped");
     host.purge(&["ask"]);
 }
 

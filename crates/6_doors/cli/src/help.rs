@@ -17,7 +17,6 @@ pub fn tree(words: &Words) -> Command {
         .disable_help_subcommand(true)
         .disable_help_flag(true)
         .disable_version_flag(true)
-        .subcommand_required(true)
         .infer_long_args(false)
         .max_term_width(110)
         .arg(

@@ -62,7 +62,7 @@ fn run(context: &mut Context, matches: &ArgMatches) -> u8 {
         return finish(context, verbs::about::version_line(context));
     }
     let Some((name, matches)) = matches.subcommand() else {
-        return status::USAGE;
+        return without_verb(context);
     };
     if let Some(socket) = matches.get_one::<String>("socket") {
         context.socket = PathBuf::from(socket);
@@ -81,6 +81,13 @@ fn run(context: &mut Context, matches: &ArgMatches) -> u8 {
             .arg("meant", "none")),
     };
     finish(context, outcome)
+}
+
+/// Without any verb the first page says more than a complaint.
+fn without_verb(context: &Context) -> u8 {
+    let page = help::tree(&context.words).render_help();
+    let _ = write!(io::stderr(), "{page}");
+    status::USAGE
 }
 
 fn finish(context: &Context, outcome: Result<u8>) -> u8 {
@@ -110,12 +117,6 @@ fn check_project(matches: &ArgMatches) -> Result<()> {
 fn refuse(context: &Context, error: &clap::Error) -> u8 {
     match help::fault_of(error) {
         Some(fault) => {
-            // Without any verb the first page says more than a complaint.
-            if fault.is(codes::ARGUMENT_MISSING) && std::env::args_os().len() <= 1 {
-                let page = help::tree(&context.words).render_help();
-                let _ = write!(io::stderr(), "{page}");
-                return status::USAGE;
-            }
             failure::tell(context, &fault, None);
             failure::exit_status(&fault)
         }

@@ -12,7 +12,26 @@ use jail::launch::{Launch, command};
 use jail::recipe::{Capabilities, IdRange, Mount, MountKind, Namespaces, Process, Recipe, Root, Seccomp};
 use jail::tree::{Wish, recipe_for_tree};
 
-const SHIM: &str = env!("CARGO_BIN_EXE_posada-shim");
+/// The executable that `cargo xtask build` has placed.
+fn shim() -> PathBuf {
+    let folder = std::env::var_os("POSADA_BIN").map_or_else(
+        || {
+            let own = std::env::current_exe().expect("a test program has a path");
+            own.ancestors()
+                .nth(2)
+                .expect("test programs lie in target/PROFILE/deps")
+                .to_owned()
+        },
+        PathBuf::from,
+    );
+    let shim = folder.join("posada-shim");
+    assert!(
+        shim.is_file(),
+        "{} is not there: `cargo xtask build`",
+        shim.display()
+    );
+    shim
+}
 
 /// A tree with the host's own programs, bound read-only.
 struct Tree {
@@ -51,7 +70,7 @@ impl Tree {
 }
 
 fn output(recipe: &Recipe) -> (String, Option<i32>) {
-    let output = command(Path::new(SHIM), recipe)
+    let output = command(&shim(), recipe)
         .expect("a command")
         .output()
         .expect("runs");
@@ -108,9 +127,9 @@ fn exit_codes_and_faults_reach_the_caller() {
     );
     let (text, code) = output(&tree.recipe(&["no-such-program"]));
     assert!(text.contains("JAL015") && code == Some(125), "{text}");
-    let mut launch = Launch::new(Path::new(SHIM), &tree.recipe(&["no-such-program"])).expect("a launch");
+    let mut launch = Launch::new(&shim(), &tree.recipe(&["no-such-program"])).expect("a launch");
     assert!(launch.status().expect_err("a fault").is(codes::EXEC_FAILED));
-    let mut launch = Launch::new(Path::new(SHIM), &tree.recipe(&["true"])).expect("a launch");
+    let mut launch = Launch::new(&shim(), &tree.recipe(&["true"])).expect("a launch");
     assert!(launch.status().expect("runs").success());
     assert!(command(Path::new("/no/such/shim"), &tree.recipe(&["true"])).is_err());
 }
@@ -125,7 +144,7 @@ fn a_user_of_the_tree_runs_without_capabilities() {
 }
 
 fn started(recipe: &Recipe) -> std::process::Child {
-    let mut command = command(Path::new(SHIM), recipe).expect("a command");
+    let mut command = command(&shim(), recipe).expect("a command");
     let mut child = command.stdout(Stdio::piped()).spawn().expect("starts");
     let mut word = [0; 3];
     std::io::Read::read_exact(child.stdout.as_mut().expect("piped"), &mut word).expect("told");

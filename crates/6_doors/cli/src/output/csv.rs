@@ -1,4 +1,5 @@
-//! Comma-separated values (RFC 4180).
+//! Comma-separated values as RFC 4180 has them, but with the line ends of the system: what reads them here is cut(1),
+//! sort(1) and awk(1).
 
 /// Rows as lines; fields with commas, quotes or line ends are quoted.
 pub(super) fn text(rows: &[Vec<String>]) -> String {
@@ -16,7 +17,7 @@ pub(super) fn text(rows: &[Vec<String>]) -> String {
                 out.push_str(field);
             }
         }
-        out.push_str("\r\n");
+        out.push('\n');
     }
     out
 }

@@ -148,7 +148,8 @@ pub fn ssh_grammar(command: Command) -> Command {
                 .add(clap_complete::ArgValueCandidates::new(crate::live::guests)),
         )
         .arg(option("user", "USER").short('l'))
-        .arg(rest())
+        // What follows the guest is ssh's own: its options, `--`, a command.
+        .arg(rest().allow_hyphen_values(true))
 }
 
 /// `ssh`: runs ssh(1) to the guest's address. The guest's user is the one made at launch unless told otherwise.
