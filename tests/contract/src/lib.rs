@@ -63,6 +63,7 @@ impl Ground {
             files: Vec::new(),
             init: Init::Command { argv },
             env: std::collections::BTreeMap::new(),
+            input: model::Input::Nothing,
             workdir: None,
             user: None,
             hostname: "guest".into(),

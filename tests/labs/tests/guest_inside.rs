@@ -4,7 +4,9 @@
 
 use std::time::Duration;
 
-use labs::{host, until};
+use labs::{Terminal, host, until};
+
+const SOON: Duration = Duration::from_secs(20);
 
 #[test]
 fn a_system_container_is_a_debian_without_failed_units() {
@@ -104,7 +106,27 @@ fn an_application_container_runs_one_command_and_tells_its_status() {
         &["launch", "debian/12", "--rm", "two", "--", "tr", "a-z", "A-Z"],
         b"hello\n",
     );
-    assert!(said.ok().contains("HELLO"));
+    assert_eq!(said.ok(), "HELLO\n");
+}
+
+#[test]
+fn a_command_in_the_foreground_loses_no_byte_either_way() {
+    let (host, _turn) = host();
+    let bytes: Vec<u8> = (0..3_000_000_u32).map(|n| b'a' + (n % 23) as u8).collect();
+    let said = host.run_with_input(&["launch", "debian/12", "--rm", "big", "--", "cat"], &bytes);
+    assert_eq!(said.code, 0, "{}", said.err);
+    assert!(said.out.as_bytes() == bytes, "{} bytes came back", said.out.len());
+}
+
+#[test]
+fn a_command_in_the_foreground_has_the_users_terminal() {
+    let (host, _turn) = host();
+    let mut on = Terminal::new(&host.command(["launch", "debian/12", "--rm", "tty", "--", "bash", "--norc"]));
+    on.expect("# ", Duration::from_secs(60));
+    on.type_("tty; stty size; exit 3\r");
+    on.expect("/dev/", SOON);
+    on.expect("24 80", SOON);
+    assert_eq!(on.end(SOON).code(), Some(3));
 }
 
 #[test]

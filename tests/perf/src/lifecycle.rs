@@ -112,6 +112,7 @@ impl Ground {
                 argv: argv.iter().map(|word| (*word).to_owned()).collect(),
             },
             env: BTreeMap::new(),
+            input: model::Input::Nothing,
             workdir: None,
             user: None,
             hostname: "perf".into(),

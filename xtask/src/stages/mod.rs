@@ -153,7 +153,13 @@ fn stages(run: &Run) -> Vec<Stage> {
 
 fn clippy(run: &Run) -> Result<()> {
     let mut clippy = cargo();
-    clippy.args(["clippy", "--locked", "--workspace", "--all-targets", "--all-features"]);
+    clippy.args([
+        "clippy",
+        "--locked",
+        "--workspace",
+        "--all-targets",
+        "--all-features",
+    ]);
     if run.strict {
         clippy.args(["--", "--deny", "warnings"]);
     }

@@ -48,7 +48,10 @@ mod tests {
             Some("de_DE.UTF-8")
         );
         assert_eq!(of("export LANG='C.UTF-8'").as_deref(), Some("C.UTF-8"));
-        assert_eq!(of("LANG=a\nLANG=ca_ES@valencia").as_deref(), Some("ca_ES@valencia"));
+        assert_eq!(
+            of("LANG=a\nLANG=ca_ES@valencia").as_deref(),
+            Some("ca_ES@valencia")
+        );
         for odd in ["", "LANG=", "LANG=$(reboot)", "LC_ALL=x", "LANGUAGE=es"] {
             assert_eq!(of(odd), None, "{odd}");
         }

@@ -37,6 +37,26 @@ pub enum Init {
     },
 }
 
+/// Where the command of an application container reads from.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+#[serde(rename_all = "lowercase")]
+pub enum Input {
+    /// From nothing: its standard input is at its end.
+    #[default]
+    Nothing,
+    /// From the clients of its console, through a pipe.
+    Pipe,
+    /// From the clients of its console, which is a terminal.
+    Terminal,
+}
+
+impl Input {
+    fn is_nothing(&self) -> bool {
+        *self == Input::Nothing
+    }
+}
+
 /// What is wanted of a guest. Everything has a default but the image.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
@@ -59,6 +79,9 @@ pub struct GuestSpec {
     /// Working directory of an application container's command.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub workdir: Option<String>,
+    /// What its command reads from.
+    #[serde(default, skip_serializing_if = "Input::is_nothing")]
+    pub input: Input,
     /// Host name inside; the guest's name when absent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub hostname: Option<String>,

@@ -110,6 +110,9 @@ cli-launch = Make a guest from an image and start it
     .mount = Show a directory of this host in the guest: HOST:GUEST[:ro]
     .proxy = Proxy inside: host (this host's), none, or a URL
     .env = Variable of the command; KEY alone takes the value from here
+    .interactive = Hand standard input on to the command
+    .tty = Give the command a terminal
+    .no-tty = Give the command no terminal
     .env-file = Variables of the command, one KEY=VALUE a line
     .workdir = Working directory of the command
     .privileged = The rights of this host's root inside; only for guests you trust fully

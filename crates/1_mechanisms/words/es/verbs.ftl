@@ -110,6 +110,9 @@ cli-launch = Crea un huésped a partir de una imagen y lo arranca
     .mount = Mostrar un directorio de este anfitrión en el huésped: ANFITRIÓN:HUÉSPED[:ro]
     .proxy = Proxy dentro: host (el de este anfitrión), none (ninguno) o una URL
     .env = Variable de la orden; CLAVE sola toma el valor de aquí
+    .interactive = Pasar la entrada estándar a la orden
+    .tty = Dar un terminal a la orden
+    .no-tty = No dar terminal a la orden
     .env-file = Variables de la orden, una CLAVE=VALOR por línea
     .workdir = Directorio de trabajo de la orden
     .privileged = Dentro, los derechos de root de este anfitrión; solo para huéspedes de plena confianza

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 use jail::recipe::{FileEntry, IdRange, Mount, NicSetup, Root};
-use model::{Id, Init, Limits, Name, Policies};
+use model::{Id, Init, Input, Limits, Name, Policies};
 use serde::{Deserialize, Serialize};
 
 /// Version of the plan's layout that this code writes; every older one is read.
@@ -35,6 +35,9 @@ pub struct Plan {
     pub init: Init,
     /// Environment of an application container's command.
     pub env: BTreeMap<String, String>,
+    /// What it reads from.
+    #[serde(default)]
+    pub input: Input,
     /// Its working directory.
     pub workdir: Option<PathBuf>,
     /// Its user.

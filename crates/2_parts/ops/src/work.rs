@@ -145,7 +145,12 @@ impl Work {
 
     /// Adds a message (by its id in the catalogues) that the user is told when the work is done.
     pub fn notice(&mut self, message: &str) {
-        let notices = self.stored.operation.result.entry("notices".to_owned()).or_default();
+        let notices = self
+            .stored
+            .operation
+            .result
+            .entry("notices".to_owned())
+            .or_default();
         if !notices.split(' ').any(|known| known == message) {
             let gap = if notices.is_empty() { "" } else { " " };
             notices.push_str(gap);

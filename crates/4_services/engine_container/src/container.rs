@@ -11,7 +11,7 @@ use jail::cgroup::{Cgroups, OomWatch, Request};
 use jail::recipe::{Process, Recipe};
 use jail::{Kept, Stdio, Target};
 use model::api::GuestStats;
-use model::{ExitStatus, Init, Limits, Phase, Unenforced};
+use model::{ExitStatus, Init, Input, Limits, Phase, Unenforced};
 use rustix::process::{Pid, PidfdFlags, Signal, WaitIdOptions};
 
 use crate::init::{Farewell, exit_of_init, farewell, parse_signal};
@@ -31,6 +31,8 @@ pub enum ConsoleEnd {
         output: OwnedFd,
         /// Standard error.
         errors: OwnedFd,
+        /// Standard input, to be written.
+        input: Option<OwnedFd>,
     },
 }
 
@@ -210,7 +212,7 @@ impl Container {
     }
 
     fn first_streams(&self) -> io::Result<(Stdio, ConsoleEnd)> {
-        if self.plan.init == Init::System {
+        if self.plan.init == Init::System || self.plan.input == Input::Terminal {
             let pty = pty::of_host(self.plan.ids)?;
             pty::resize(&pty.master, 24, 80)?;
             let stdio = Stdio {
@@ -225,12 +227,24 @@ impl Container {
         for pipe in [&output, &errors] {
             rustix::io::ioctl_fionbio(pipe, true)?;
         }
+        let (stdin, input) = if self.plan.input == Input::Pipe {
+            let (stdin, input) = pty::pipe(self.plan.ids)?;
+            rustix::io::ioctl_fionbio(&input, true)?;
+            (stdin, Some(input))
+        } else {
+            (std::fs::File::open("/dev/null")?.into(), None)
+        };
         let stdio = Stdio {
-            stdin: std::fs::File::open("/dev/null")?.into(),
+            stdin,
             stdout,
             stderr,
         };
-        Ok((stdio, ConsoleEnd::Output { output, errors }))
+        let end = ConsoleEnd::Output {
+            output,
+            errors,
+            input,
+        };
+        Ok((stdio, end))
     }
 
     /// Starts a process inside: beside the guest's own, or, while the guest does not run, as process 1 of a passing

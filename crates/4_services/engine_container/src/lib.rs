@@ -15,8 +15,8 @@ pub use cleanup::cleanup;
 pub use container::{Container, cgroup_limits};
 pub use engine::ContainerEngine;
 pub use init::parse_signal;
-pub use shim::shim_main;
 use shim::NOTIFY_SOCKET;
+pub use shim::shim_main;
 pub use translate::recipe;
 
 use fault::Code;

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use engine::{ExecPlan, Plan};
 use jail::recipe::{FileEntry, Mount, MountKind, Namespaces, Process, Recipe, Seccomp};
-use model::Init;
+use model::{Init, Input};
 
 /// Where programs are looked up inside.
 const PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
@@ -100,9 +100,10 @@ fn first_process(plan: &Plan) -> Process {
         },
         Init::Command { argv } => Process {
             argv: argv.clone(),
-            env: environment(&plan.env, false),
+            env: environment(&plan.env, plan.input == Input::Terminal),
             cwd: plan.workdir.clone(),
             user: plan.user.clone(),
+            terminal: plan.input == Input::Terminal,
             ..Process::default()
         },
     }

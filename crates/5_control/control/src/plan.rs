@@ -75,6 +75,7 @@ pub fn plan(stored: &StoredGuest, around: &Surroundings<'_>) -> Plan {
         files: files(stored, &hostname, around),
         init: spec.init.clone(),
         env: spec.env.clone(),
+        input: spec.input,
         workdir: spec.workdir.as_ref().map(PathBuf::from),
         user: None,
         hostname,

@@ -426,7 +426,16 @@ pub(crate) fn kinds() -> Vec<Kind<House>> {
         },
         Kind {
             name: "restart",
-            steps: vec![stop(), settle(), image(), raise(), set_up(), publish(), start(), boot()],
+            steps: vec![
+                stop(),
+                settle(),
+                image(),
+                raise(),
+                set_up(),
+                publish(),
+                start(),
+                boot(),
+            ],
             abandoned: failed_to_start,
         },
         Kind {

@@ -57,9 +57,17 @@ pub(crate) fn open(session: &api::Session) -> Result<Session> {
 /// What is typed to leave a console: Ctrl-a x.
 const ESCAPE: u8 = 0x01;
 
-/// Carries bytes until the session ends. With `input`, standard input is handed on; on a console Ctrl-a x leaves
-/// and Ctrl-a a sends Ctrl-a.
-pub(crate) fn run(session: Session, input: bool) -> Result<End> {
+/// Whether the user can leave a session that goes on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Leaving {
+    /// All keys are the guest's.
+    Never,
+    /// Ctrl-a x leaves, Ctrl-a a sends Ctrl-a.
+    ByKeys,
+}
+
+/// Carries bytes until the session ends. With `input`, standard input is handed on.
+pub(crate) fn run(session: Session, input: bool, leaving: Leaving) -> Result<End> {
     let lost = || Fault::new(codes::SESSION_LOST);
     let Session { kind, fds, control } = session;
     let raw_wanted = kind != Attached::Pipes && input && io::stdin().is_terminal();
@@ -75,7 +83,8 @@ pub(crate) fn run(session: Session, input: bool) -> Result<End> {
     } else {
         None
     };
-    let mut pump = Pump::new(kind, fds, control, input, raw.is_some());
+    let escapes = raw.is_some() && leaving == Leaving::ByKeys;
+    let mut pump = Pump::new(kind, fds, control, input, escapes);
     let outcome = pump.run(&signals).or_fault(lost);
     drop(raw);
     outcome
@@ -101,8 +110,8 @@ struct Pump {
 }
 
 impl Pump {
-    fn new(kind: Attached, mut fds: Vec<OwnedFd>, control: Control, input: bool, raw: bool) -> Self {
-        let escape = (raw && matches!(kind, Attached::Console { .. })).then(Escape::default);
+    fn new(kind: Attached, mut fds: Vec<OwnedFd>, control: Control, input: bool, escapes: bool) -> Self {
+        let escape = escapes.then(Escape::default);
         let mut outputs = Vec::new();
         let to_guest = if kind == Attached::Pipes {
             let errors = fds.pop();
@@ -342,7 +351,11 @@ impl Pump {
                     let _ = rustix::io::write(&fd, &[0x04]);
                 }
             }
-            _ => self.to_guest = None,
+            _ => {
+                if let Some(fd) = self.to_guest.take() {
+                    let _ = rustix::net::shutdown(&fd, rustix::net::Shutdown::Write);
+                }
+            }
         }
     }
 }

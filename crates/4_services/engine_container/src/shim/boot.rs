@@ -86,7 +86,11 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let mut watch = BootWatch::listen(folder.path()).unwrap();
         let guest = UnixDatagram::unbound().unwrap();
-        let say = |words: &str| guest.send_to(words.as_bytes(), folder.path().join(SOCKET)).unwrap();
+        let say = |words: &str| {
+            guest
+                .send_to(words.as_bytes(), folder.path().join(SOCKET))
+                .unwrap()
+        };
         assert_eq!(watch.take(), Told::Nothing);
         say("STATUS=booting\nNOTREADY=1");
         assert_eq!(watch.take(), Told::Nothing);

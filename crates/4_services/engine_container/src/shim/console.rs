@@ -5,6 +5,8 @@ use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::net::UnixStream;
 
+use engine::Plan;
+use model::{Init, Input};
 use rustix::io::Errno;
 
 use super::log::Log;
@@ -29,11 +31,13 @@ pub enum Source {
     Errors,
 }
 
-/// One direction towards a client.
+/// A socket of a client.
 struct Lane {
     socket: UnixStream,
     unsent: VecDeque<u8>,
-    writing: bool,
+    /// Keys are taken from it.
+    reading: bool,
+    watched: Interest,
 }
 
 struct Viewer {
@@ -42,6 +46,8 @@ struct Viewer {
     /// It was there before the command began, as if the command ran in its terminal: it misses nothing, and the
     /// command waits for it as for any slow reader of its output.
     patient: bool,
+    /// It has closed its side: no more keys come.
+    silent: bool,
     /// Forgotten as soon as everything is sent.
     ending: bool,
 }
@@ -51,25 +57,32 @@ pub struct Console {
     end: Option<ConsoleEnd>,
     log: Log,
     lanes: usize,
+    command: bool,
     viewers: BTreeMap<u32, Viewer>,
     keys: VecDeque<u8>,
     size: Option<(u16, u16)>,
     /// Nothing is read, because a patient client has not taken what it was sent.
     paused: bool,
+    /// The command's standard input ends when the keys are through.
+    no_more_keys: bool,
 }
 
 impl Console {
-    /// A console that nothing is connected to; `lanes` is 1 for a terminal, 2 for a command's output and error.
+    /// The console of a plan; nothing is connected to it yet.
     #[must_use]
-    pub fn new(log: Log, lanes: usize) -> Self {
+    pub fn new(plan: &Plan, log: Log) -> Self {
+        let command = plan.init != Init::System;
+        let terminal = !command || plan.input == Input::Terminal;
         Console {
             end: None,
             log,
-            lanes,
+            lanes: if terminal { 1 } else { 2 },
+            command,
             viewers: BTreeMap::new(),
             keys: VecDeque::new(),
             size: None,
             paused: false,
+            no_more_keys: false,
         }
     }
 
@@ -82,11 +95,11 @@ impl Console {
             reactor.add(fd, token, Interest::Read)?;
         }
         self.paused = false;
-        self.keys.clear();
         self.end = Some(end);
         if let Some((rows, cols)) = self.size {
             self.resize(rows, cols);
         }
+        self.press(reactor);
         Ok(())
     }
 
@@ -104,6 +117,8 @@ impl Console {
                 reactor.remove(fd);
             }
         }
+        self.keys.clear();
+        self.no_more_keys = false;
     }
 
     /// One turn of reading; whether there was something.
@@ -186,7 +201,8 @@ impl Console {
         let length = scrollback.len() as u64;
         let mut viewer = Viewer {
             lanes: Vec::new(),
-            patient: before_start && self.lanes > 1,
+            patient: before_start && self.command,
+            silent: false,
             ending: false,
         };
         let mut ends = Vec::new();
@@ -196,7 +212,8 @@ impl Console {
             viewer.lanes.push(Lane {
                 socket: ours,
                 unsent: VecDeque::new(),
-                writing: false,
+                reading: true,
+                watched: Interest::Read,
             });
             ends.push(theirs.into());
         }
@@ -213,22 +230,26 @@ impl Console {
 
     /// A client's end is ready.
     pub fn viewer_ready(&mut self, number: u32, readable: bool, reactor: &Reactor) {
-        let room = self.keys.len() < KEYS;
+        let room = self.keys.len() < KEYS && self.end.is_some();
         let Some(viewer) = self.viewers.get_mut(&number) else {
             return;
         };
         let mut alive = viewer.flush(number, reactor);
         alive &= !(viewer.ending && viewer.is_served());
-        for lane in viewer.lanes.iter().filter(|_| readable) {
+        for lane in viewer.lanes.iter_mut().filter(|lane| readable && lane.reading) {
             let mut buffer = [0; 1024];
             match rustix::io::read(&lane.socket, &mut buffer) {
-                Ok(0) => alive = false,
+                Ok(0) => {
+                    lane.reading = false;
+                    viewer.silent = true;
+                }
                 // A guest that does not read gets no more keys; whoever types goes on typing into nothing.
-                Ok(count) if room => self.keys.extend(&buffer[..count]),
+                Ok(count) if room || viewer.patient => self.keys.extend(&buffer[..count]),
                 Ok(_) | Err(Errno::AGAIN | Errno::INTR) => {}
                 Err(_) => alive = false,
             }
         }
+        self.no_more_keys |= viewer.patient && viewer.silent;
         if !alive {
             self.remove_viewer(number, reactor);
         }
@@ -238,21 +259,51 @@ impl Console {
 
     /// Hands keys to the guest, as many as it takes.
     pub fn press(&mut self, reactor: &Reactor) {
-        let Some(ConsoleEnd::Terminal { pty }) = &self.end else {
-            self.keys.clear();
-            return;
-        };
-        let was_waiting = !self.keys.is_empty();
-        while !self.keys.is_empty() {
-            let (first, _) = self.keys.as_slices();
-            match rustix::io::write(&pty.master, first) {
-                Ok(count) => drop(self.keys.drain(..count)),
-                Err(_) => break,
+        match &self.end {
+            Some(ConsoleEnd::Terminal { pty }) => {
+                let was_waiting = !self.keys.is_empty();
+                write_keys(&mut self.keys, &pty.master);
+                if was_waiting {
+                    let interest = Interest::read_and(!self.keys.is_empty());
+                    reactor.change(&pty.master, Token::Console, interest);
+                }
             }
+            Some(ConsoleEnd::Output {
+                input: Some(input), ..
+            }) => {
+                let heard = write_keys(&mut self.keys, input);
+                reactor.remove(input);
+                if !self.keys.is_empty() {
+                    let _ = reactor.add(input, Token::Console, Interest::Write);
+                } else if self.no_more_keys || !heard {
+                    self.close_input();
+                }
+            }
+            Some(ConsoleEnd::Output { input: None, .. }) => self.keys.clear(),
+            // Whoever waits for the start may type ahead.
+            None => {}
         }
-        if was_waiting {
-            let interest = Interest::read_and(!self.keys.is_empty());
-            reactor.change(&pty.master, Token::Console, interest);
+        self.take_keys_where_there_is_room(reactor);
+    }
+
+    /// The command reads the end of its input.
+    fn close_input(&mut self) {
+        if let Some(ConsoleEnd::Output { input, .. }) = &mut self.end {
+            *input = None;
+        }
+    }
+
+    /// Leaves keys of patient clients in their sockets while the guest has not taken those before.
+    fn take_keys_where_there_is_room(&mut self, reactor: &Reactor) {
+        let room = self.keys.len() < KEYS;
+        for (number, viewer) in &mut self.viewers {
+            if !viewer.patient || viewer.silent {
+                continue;
+            }
+            for lane in &mut viewer.lanes {
+                lane.reading = room;
+                lane.watch(*number, reactor);
+            }
         }
     }
 
@@ -338,11 +389,38 @@ impl Lane {
                 Err(_) => return false,
             }
         }
-        let writing = !self.unsent.is_empty();
-        if writing != self.writing {
-            self.writing = writing;
-            reactor.change(&self.socket, Token::Viewer(number), Interest::read_and(writing));
-        }
+        self.watch(number, reactor);
         true
     }
+
+    /// Waits for what matters now.
+    fn watch(&mut self, number: u32, reactor: &Reactor) {
+        let wanted = match (self.reading, self.unsent.is_empty()) {
+            (true, true) => Interest::Read,
+            (true, false) => Interest::Both,
+            (false, false) => Interest::Write,
+            (false, true) => Interest::Nothing,
+        };
+        if wanted != self.watched {
+            self.watched = wanted;
+            reactor.change(&self.socket, Token::Viewer(number), wanted);
+        }
+    }
+}
+
+/// Writes keys as long as they are taken; whether anybody reads them.
+fn write_keys(keys: &mut VecDeque<u8>, to: impl AsFd) -> bool {
+    while !keys.is_empty() {
+        let (first, _) = keys.as_slices();
+        match rustix::io::write(&to, first) {
+            Ok(count) => drop(keys.drain(..count)),
+            Err(Errno::AGAIN) => return true,
+            Err(Errno::INTR) => {}
+            Err(_) => {
+                keys.clear();
+                return false;
+            }
+        }
+    }
+    true
 }

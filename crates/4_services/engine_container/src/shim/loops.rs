@@ -81,7 +81,6 @@ impl Server {
         }
         let log = Log::open(console_log(&plan), plan.console_log_limit);
         let system = plan.init == Init::System;
-        let lanes = if system { 1 } else { 2 };
         let boot = if system {
             Some(BootWatch::listen(&plan.run_dir)?)
         } else {
@@ -89,8 +88,8 @@ impl Server {
         };
         Ok(Server {
             reactor,
+            console: Console::new(&plan, log),
             container: Container::new(plan)?,
-            console: Console::new(log, lanes),
             clients: BTreeMap::new(),
             sessions: Sessions::default(),
             runs: BTreeMap::new(),

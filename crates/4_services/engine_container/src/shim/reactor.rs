@@ -102,6 +102,8 @@ pub enum Interest {
     Both,
     /// Exceptional conditions.
     Exceptional,
+    /// Only its end.
+    Nothing,
 }
 
 impl Interest {
@@ -117,6 +119,7 @@ impl Interest {
             Interest::Write => EventFlags::OUT,
             Interest::Both => EventFlags::IN | EventFlags::OUT,
             Interest::Exceptional => EventFlags::PRI,
+            Interest::Nothing => EventFlags::empty(),
         }
     }
 }

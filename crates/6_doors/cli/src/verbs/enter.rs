@@ -10,7 +10,7 @@ use model::api::ExecRequest;
 
 use crate::context::Context;
 use crate::grammar::{one_guest, option, positional, rest, several, switch};
-use crate::session::{self, End};
+use crate::session::{self, End, Leaving};
 use crate::terminal::{is_interactive, size};
 use crate::verbs::launch::address;
 use crate::{codes, failure, parse};
@@ -114,7 +114,7 @@ fn attach(context: &Context, name: &str, request: &ExecRequest, input: bool) -> 
             return Ok(failure::not_run(&fault));
         }
     };
-    match session::run(session, input)? {
+    match session::run(session, input, Leaving::Never)? {
         // The process has ended, but nobody can tell how: its shim is gone.
         End::Left => Err(Fault::new(codes::SESSION_LOST)),
         end => Ok(end.status()),
@@ -132,7 +132,7 @@ pub fn console(context: &Context, matches: &ArgMatches) -> Result<u8> {
     if io::stdin().is_terminal() {
         context.note("cli-console-entered", &[("name", guest(matches).into())]);
     }
-    let end = session::run(session, true)?;
+    let end = session::run(session, true, Leaving::ByKeys)?;
     if io::stdin().is_terminal() {
         context.note("cli-console-left", &[]);
     }

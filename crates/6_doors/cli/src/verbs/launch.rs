@@ -3,19 +3,22 @@
 use std::collections::BTreeMap;
 use std::io::{self, IsTerminal};
 use std::path::Path;
+use std::time::{Duration, Instant};
 
 use clap::{ArgMatches, Command};
 use clap_complete::ArgValueCandidates;
 use fault::{Fault, OrFault, Result};
 use model::api::{LaunchRequest, StopRequest};
 use model::{
-    Autostart, Guest, GuestKind, GuestSpec, ImageRef, Init, Limits, Name, NicSpec, Operation, Phase,
+    Autostart, Guest, GuestKind, GuestSpec, ImageRef, Init, Input, Limits, Name, NicSpec, Operation, Phase,
     Policies, Reaction, Setup, Size,
 };
 
 use crate::context::Context;
 use crate::grammar::{choice, file, option, positional, several, switch, trailing};
-use crate::{codes, failure, live, output, parse, password, progress, session};
+use crate::session::{self, End, Leaving};
+use crate::terminal::is_interactive;
+use crate::{codes, failure, live, output, parse, password, progress};
 
 /// What completion offers beside the images that are there: releases that the archive has.
 pub const RELEASES: &[&str] = &["debian/11", "debian/12", "debian/13"];
@@ -28,6 +31,9 @@ const DEFAULT_NETWORK: &str = "default";
 
 /// Seconds to wait for an address before launch ends without one.
 const ADDRESS_PATIENCE: u64 = 10;
+
+/// How long the end of a command waits for the removal of its guest.
+const REMOVAL: Duration = Duration::from_secs(10);
 
 /// Grammar of `launch`.
 pub fn grammar(command: Command) -> Command {
@@ -57,6 +63,9 @@ pub fn grammar(command: Command) -> Command {
     let command = limits(command)
         .arg(several("env", "KEY=VALUE").short('e'))
         .arg(option("workdir", "PATH").short('w'))
+        .arg(switch("interactive").short('i'))
+        .arg(switch("tty").short('t'))
+        .arg(switch("no-tty").short('T').conflicts_with("tty"))
         .arg(switch("privileged"))
         .arg(switch("nesting"))
         .arg(switch("rm"))
@@ -231,6 +240,21 @@ fn read_environment(matches: &ArgMatches) -> Result<BTreeMap<String, String>> {
     Ok(env)
 }
 
+/// What the command reads from: in the foreground as with `exec`, else only what was asked for.
+fn read_input(matches: &ArgMatches) -> Input {
+    let foreground = matches.get_flag("rm") && !matches.get_flag("detach");
+    let terminal = foreground && is_interactive() && !matches.get_flag("no-tty");
+    if texts(matches, "command").next().is_none() {
+        Input::Nothing
+    } else if matches.get_flag("tty") || terminal {
+        Input::Terminal
+    } else if matches.get_flag("interactive") || (foreground && !io::stdin().is_terminal()) {
+        Input::Pipe
+    } else {
+        Input::Nothing
+    }
+}
+
 /// The request that the arguments ask for.
 pub fn request(context: &Context, matches: &ArgMatches) -> Result<LaunchRequest> {
     let here = std::env::current_dir().or_fault(|| Fault::new(codes::FILE).arg("path", "."))?;
@@ -251,6 +275,7 @@ pub fn request(context: &Context, matches: &ArgMatches) -> Result<LaunchRequest>
             Init::Command { argv }
         },
         env: read_environment(matches)?,
+        input: read_input(matches),
         workdir: text(matches, "workdir").cloned(),
         hostname: text(matches, "hostname").cloned(),
         limits: read_limits(matches)?,
@@ -436,7 +461,7 @@ fn in_foreground(context: &Context, request: &LaunchRequest) -> Result<u8> {
         }
     };
     let start = client.start(&name)?;
-    let end = session::run(session, false)?;
+    let end = session::run(session, request.spec.input != Input::Nothing, Leaving::Never)?;
     if let Err(fault) = progress::follow(context, start) {
         failure::tell(context, &fault, Some(&name));
         // It may have been removed already, as guests of `--rm` are.
@@ -458,7 +483,22 @@ fn in_foreground(context: &Context, request: &LaunchRequest) -> Result<u8> {
             )?,
         )?;
     }
+    if request.spec.ephemeral {
+        await_removal(&client, &name);
+    }
+    if end == End::Left {
+        // The command has ended, but nobody can tell how: its shim is gone.
+        return Err(Fault::new(codes::SESSION_LOST));
+    }
     Ok(end.status())
+}
+
+/// A guest that is removed when it stops is gone when its command seems to end here; not waited for without end.
+fn await_removal(client: &client::Client, name: &str) {
+    let begin = Instant::now();
+    while begin.elapsed() < REMOVAL && client.guest(name).is_ok() {
+        std::thread::sleep(Duration::from_millis(10));
+    }
 }
 
 #[cfg(test)]
