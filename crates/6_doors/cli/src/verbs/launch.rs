@@ -484,7 +484,7 @@ fn in_foreground(context: &Context, request: &LaunchRequest) -> Result<u8> {
         )?;
     }
     if request.spec.ephemeral {
-        await_removal(&client, &name);
+        await_removal(client, &name);
     }
     if end == End::Left {
         // The command has ended, but nobody can tell how: its shim is gone.
