@@ -79,7 +79,11 @@ fn first_guest(host: &Host, name: &str, port: u16, between: Between) {
     );
     between(host);
 
-    host.ok(&format!("rm --force --yes {name}"));
+    // It runs: a person is asked.
+    let mut asked = Terminal::new(&host.command(["rm", name]));
+    asked.expect("stop and remove it?", MINUTE);
+    asked.type_("y\r");
+    assert_eq!(asked.end(MINUTE).code(), Some(0));
     between(host);
     assert!(
         !host.ok("ls --quiet").lines().any(|line| line == name),

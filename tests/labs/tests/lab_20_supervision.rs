@@ -97,9 +97,17 @@ fn guests_start_with_the_host_in_their_order() {
     }
     labs::sh("for n in $(ip -o link | grep -oE 'posada[0-9a-z]+|pv[0-9a-z]+' | sort -u); do ip link del $n 2>/dev/null; done; rm -rf /run/posada").ok();
     host.ok("ls");
-    until("both have started", SOON, || {
-        host.phase("first") == "running" && host.phase("third") == "running"
-    });
+    let up = || ["first", "third"].map(|name| host.phase(name)) == ["running", "running"];
+    let begin = std::time::Instant::now();
+    while !up() {
+        assert!(
+            begin.elapsed() < SOON,
+            "{}{}",
+            host.ok("ls --format json"),
+            host.ok("operation ls --format json")
+        );
+        std::thread::sleep(Duration::from_millis(100));
+    }
     assert_ne!(host.phase("never"), "running");
     let started = |name: &str| host.guest(name)["status"]["started"].as_str().unwrap().to_owned();
     assert!(

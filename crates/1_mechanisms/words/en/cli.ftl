@@ -65,6 +65,10 @@ cli-ask-remove = { $count ->
     [one] Remove { $names }?
    *[other] Remove these { $count } guests: { $names }?
 }
+cli-ask-stop = { $count ->
+    [one] { $names } is running: stop and remove it?
+   *[other] { $names } are running: stop and remove them?
+}
 cli-ask-prune = Remove every image that no guest stands on?
 cli-password = New password of { $user }:
 cli-password-again = Once more:

@@ -167,7 +167,7 @@ cli-rm = Remove guests; they stay in the trash for 7 days
     .examples =
         posada rm web
         posada rm --force --purge 'test-*'
-    .force = Stop it first if it runs, and do not ask
+    .force = Kill it first if it runs, and do not ask
     .purge = Delete it for good instead of keeping it in the trash
 
 cli-trash = See removed guests, bring them back, or delete them for good

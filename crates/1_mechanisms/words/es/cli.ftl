@@ -65,6 +65,10 @@ cli-ask-remove = { $count ->
     [one] ¿Eliminar { $names }?
    *[other] ¿Eliminar estos { $count } huéspedes: { $names }?
 }
+cli-ask-stop = { $count ->
+    [one] { $names } está en marcha: ¿pararlo y borrarlo?
+   *[other] { $names } están en marcha: ¿pararlos y borrarlos?
+}
 cli-ask-prune = ¿Eliminar todas las imágenes que no usa ningún huésped?
 cli-password = Nueva contraseña de { $user }:
 cli-password-again = Otra vez:

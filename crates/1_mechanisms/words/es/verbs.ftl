@@ -167,7 +167,7 @@ cli-rm = Elimina huéspedes; quedan 7 días en la papelera
     .examples =
         posada rm web
         posada rm --force --purge 'prueba-*'
-    .force = Pararlo antes si está en marcha, y no preguntar
+    .force = Matarlo antes si está en marcha, y no preguntar
     .purge = Borrarlo para siempre en vez de guardarlo en la papelera
 
 cli-trash = Muestra los huéspedes eliminados, los recupera o los borra para siempre

@@ -136,6 +136,7 @@ fn rename_back(house: &House, work: &mut Work) -> Result<()> {
 
 fn password(house: &House, work: &mut Work) -> Result<()> {
     let wanted: Password = work.args()?;
+    house.copies.await_end(&wanted.id, work)?;
     let up = running(house, &wanted.id)?;
     let (stored, mut shim) = if up {
         let stored = house.guest(&wanted.id)?;

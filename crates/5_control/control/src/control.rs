@@ -1,7 +1,6 @@
 //! The control plane as the doors see it: every verb, on every noun.
 
 use std::collections::BTreeMap;
-use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, MutexGuard, OnceLock, PoisonError, Weak};
 use std::time::{Duration, Instant};
@@ -23,6 +22,7 @@ use store::{Expected, Store, Txn};
 use crate::admission::{self, Go, Known, Verb};
 use crate::amend::{Change, Password, Renaming};
 use crate::codes::{CONDITION_UNKNOWN, MOUNT_MISSING, RUN_DIR_TAKEN, VALUE_INVALID, WAIT_OVER};
+use crate::copies::{self, Files};
 use crate::house::{House, Settings, broken, event_of, fact, make_dir};
 use crate::power::On;
 use crate::records::{FORMAT, StoredGuest, guest_key, name_key, now_ms, range_key};
@@ -79,6 +79,7 @@ impl Control {
             remove::kinds(),
             amend::kinds(),
             nouns::kinds(),
+            copies::kinds(),
         ];
         let kinds = kinds.into_iter().flatten().collect();
         let runner = Arc::new(Runner::new(Arc::clone(&store), kinds));
@@ -622,25 +623,7 @@ impl Control {
     }
 
     fn files(&self, name: &str, job: FileJob) -> Result<Files> {
-        let stored = self.house.named(name)?;
-        let mut raised = None;
-        let mut shim = match self.house.shim(&stored) {
-            Ok(shim) => shim,
-            Err(fault) if !fault.is(crate::codes::NOT_RUNNING) => return Err(fault),
-            Err(_) => {
-                raised = Some(Raised {
-                    house: Arc::clone(&self.house),
-                    runner: Arc::clone(&self.runner),
-                    stored: stored.clone(),
-                });
-                self.house.raise(stored.id())?.1
-            }
-        };
-        let stream = shim.files(job)?;
-        Ok(Files {
-            stream,
-            _raised: raised,
-        })
+        copies::begin(&self.house, &self.runner, self.house.named(name)?, job)
     }
 
     /// What is in the trash.
@@ -699,30 +682,6 @@ impl Control {
             stored.guest,
             files.into_iter().filter(|path| path.exists()).collect(),
         ))
-    }
-}
-
-/// A running copy between host and guest.
-pub struct Files {
-    /// The stream: to read from, or to write to and then shut down for writing and read to its end.
-    pub stream: OwnedFd,
-    _raised: Option<Raised>,
-}
-
-/// A stopped guest's shim that was started for a copy; goes when the copy is over, unless somebody else uses it now.
-struct Raised {
-    house: Arc<House>,
-    runner: Arc<Runner<House>>,
-    stored: StoredGuest,
-}
-
-impl Drop for Raised {
-    fn drop(&mut self) {
-        let busy = self.runner.open_in(&self.stored.id().0);
-        if busy.is_ok_and(|open| open.is_empty()) {
-            // What cannot be taken back now is taken back by the next start or daemon.
-            let _ = self.house.lower(&self.stored, false);
-        }
     }
 }
 

@@ -17,6 +17,7 @@ use serde_json::json;
 use store::{Store, Txn};
 
 use crate::codes::{NOT_RUNNING, STATE_BROKEN, UNKNOWN};
+use crate::copies::Copies;
 use crate::plan::{Surroundings, plan};
 use crate::records::{StoredGuest, guest_key, name_key, network_key, target};
 use crate::watch::Watch;
@@ -54,6 +55,7 @@ pub struct House {
     /// Held (one of them, by identity) while a guest's observed state is read and written, so that the last reading
     /// wins; one shim that does not answer holds up few others.
     refreshing: [Mutex<()>; 64],
+    pub(crate) copies: Copies,
 }
 
 /// The network that guests are plugged into when they say nothing.
@@ -77,6 +79,7 @@ impl House {
             watch,
             admission: Mutex::new(()),
             refreshing: std::array::from_fn(|_| Mutex::new(())),
+            copies: Copies::default(),
         }
     }
 
@@ -175,6 +178,10 @@ impl House {
             return Ok(None);
         };
         let status = shim.status()?;
+        if status.phase == Phase::Starting && self.copies.under_way(id) {
+            // For its record the guest is as down as before.
+            return Ok(Some(status));
+        }
         let shim_pid = shim.hello().pid;
         let seen = status.clone();
         self.observe(id, move |known| {

@@ -23,6 +23,7 @@ mod adopt;
 mod amend;
 pub mod codes;
 mod control;
+mod copies;
 mod doctor;
 mod explain;
 mod house;
@@ -38,5 +39,6 @@ mod remove;
 pub mod setup;
 mod watch;
 
-pub use control::{Control, Files};
+pub use control::Control;
+pub use copies::Files;
 pub use house::{House, Settings};

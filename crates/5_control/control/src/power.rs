@@ -85,6 +85,7 @@ pub(crate) fn raise() -> Step<House> {
         name: "step-create",
         run: |house, work| {
             let id = id_of(work)?;
+            house.copies.await_end(&id, work)?;
             if running(house, &id)? {
                 work.yields("already", "running");
                 return Ok(());
@@ -399,7 +400,7 @@ pub(crate) fn look_again(house: &House, work: &mut Work, _: &Fault) -> Result<()
     house.refresh(&id_of(work)?).map(drop)
 }
 
-fn simple(name: &'static str, run: fn(&House, &mut Work) -> Result<()>) -> Kind<House> {
+pub(crate) fn simple(name: &'static str, run: fn(&House, &mut Work) -> Result<()>) -> Kind<House> {
     Kind {
         name,
         steps: vec![Step {

@@ -48,8 +48,10 @@ impl BootWatch {
     /// Forgets what was said in the boot before.
     pub fn begin(&mut self) {
         let mut message = [0; 1];
-        while self.heard <= MOST && self.socket.recv(&mut message).is_ok() {
-            self.heard += 1;
+        for _ in 0..MOST {
+            if self.socket.recv(&mut message).is_err() {
+                break;
+            }
         }
         self.heard = 0;
     }

@@ -371,7 +371,7 @@ mod tests {
         );
         assert_eq!(
             text(Format::Csv, &all),
-            "name,memory\r\nweb,536870912\r\n\"db, old\",\r\napp,1073741824\r\n"
+            "name,memory\nweb,536870912\n\"db, old\",\napp,1073741824\n"
         );
         assert!(
             text(Format::JsonLines, &all).starts_with("{\"name\":\"web\",\"spec\":{\"memory\":536870912}}\n")
@@ -389,9 +389,9 @@ mod tests {
         };
         wanted.columns = vec!["name".to_owned()];
         wanted.filters = vec![("name".to_owned(), "*b*".to_owned())];
-        assert_eq!(text(Format::Csv, &wanted), "name\r\nweb\r\n\"db, old\"\r\n");
+        assert_eq!(text(Format::Csv, &wanted), "name\nweb\n\"db, old\"\n");
         wanted.filters = vec![("spec.memory".to_owned(), "1073741824".to_owned())];
-        assert_eq!(text(Format::Csv, &wanted), "name\r\napp\r\n");
+        assert_eq!(text(Format::Csv, &wanted), "name\napp\n");
     }
 
     #[test]

@@ -5,8 +5,8 @@ use std::io::{self, IsTerminal};
 use clap::{ArgMatches, Command};
 use client::Client;
 use fault::{Fault, Result};
-use model::Operation;
 use model::api::{RenameRequest, StopRequest};
+use model::{Operation, Phase};
 
 use crate::context::Context;
 use crate::grammar::{assent, one_guest, option, positional, selector, switch};
@@ -137,21 +137,49 @@ pub fn rename(context: &Context, matches: &ArgMatches) -> Result<u8> {
     Ok(failure::status::OK)
 }
 
-/// `rm`: asks on a terminal when data would be lost, that is with `--purge`, or when several guests are meant by
-/// pattern, label or `--all`.
+/// Those that are up.
+fn running(context: &Context, names: &[String]) -> Vec<String> {
+    let up = |name: &String| {
+        let guest = context.client().and_then(|client| client.guest(name));
+        guest.is_ok_and(|guest| {
+            matches!(
+                guest.status.phase,
+                Phase::Running | Phase::Paused | Phase::Starting
+            )
+        })
+    };
+    names.iter().filter(|name| up(name)).cloned().collect()
+}
+
+/// `rm`: asks on a terminal when data would be lost, that is with `--purge`, when a guest runs, or when several are
+/// meant by pattern, label or `--all`. With assent a guest that runs is stopped as it wishes; `--force` kills it.
 pub fn rm(context: &Context, matches: &ArgMatches) -> Result<u8> {
     let names = select::names(context, matches)?;
     let (purge, force) = (matches.get_flag("purge"), matches.get_flag("force"));
     let plain = select::Selector::of(matches)?.is_plain();
-    if (purge || !plain) && !matches.get_flag("yes") && !force && !names.is_empty() {
-        let id = if purge { "cli-ask-purge" } else { "cli-ask-remove" };
-        context.confirm(
-            id,
-            &[("names", names.join(", ").into()), ("count", names.len().into())],
-        )?;
+    let mut assent = matches.get_flag("yes");
+    if !force && !assent && !names.is_empty() {
+        let running = running(context, &names);
+        let question = if purge {
+            Some(("cli-ask-purge", &names))
+        } else if !plain {
+            Some(("cli-ask-remove", &names))
+        } else {
+            // Without a terminal the daemon's refusal says what to do.
+            let askable = io::stdin().is_terminal() && io::stderr().is_terminal();
+            (askable && !running.is_empty()).then_some(("cli-ask-stop", &running))
+        };
+        if let Some((id, named)) = question {
+            let args = [("names", named.join(", ").into()), ("count", named.len().into())];
+            context.confirm(id, &args)?;
+            assent = true;
+        }
     }
     let done = if purge { "cli-purged" } else { "cli-removed" };
     let status = each(context, &names, done, |client, name| {
+        if assent && !force && !running(context, &[name.to_owned()]).is_empty() {
+            progress::follow(context, client.stop(name, &StopRequest::default())?)?;
+        }
         client.remove(name, purge, force)
     })?;
     if !purge && !names.is_empty() && io::stderr().is_terminal() {
