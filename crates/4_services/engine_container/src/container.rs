@@ -202,6 +202,17 @@ impl Container {
         self.running().map(drop)
     }
 
+    /// Removes a cgroup that an earlier life has left: the kernel may kill whatever is cloned into one that was
+    /// killed once.
+    fn clear_cgroup(&self) -> Result<()> {
+        let path = &self.plan.cgroup;
+        if !self.cgroups.directories(path).iter().any(|dir| dir.exists()) {
+            return Ok(());
+        }
+        self.cgroups.kill(path)?;
+        self.cgroups.remove(path)
+    }
+
     fn make_cgroup(&self) -> Result<()> {
         let request = Request {
             limits: cgroup_limits(&self.plan.limits),
@@ -316,6 +327,7 @@ impl Container {
         if self.kept.is_some() {
             return Ok(());
         }
+        self.clear_cgroup()?;
         self.make_cgroup()?;
         let made = jail::make_namespaces(&translate::recipe(&self.plan));
         let kept = made.inspect_err(|_| {
