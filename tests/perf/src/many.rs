@@ -141,6 +141,7 @@ pub fn listing(options: &Options) -> Result<(), String> {
             "launch",
             "--quiet",
             "--no-start",
+            "--no-network",
             "debian/12",
             &format!("perf-l{n}"),
         ])?;

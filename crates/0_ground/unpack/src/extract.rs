@@ -9,7 +9,7 @@ use rustix::io::Errno;
 
 use crate::root::{Root, c_path, clean, split, unsafe_path};
 use crate::tar::{Entry, Kind, Reader};
-use crate::{OWNER, READ, WRITE};
+use crate::{OTHER_KIND, OWNER, READ, WRITE};
 
 /// How entries are applied.
 #[derive(Clone, Copy, Debug)]
@@ -22,6 +22,9 @@ pub struct Options {
     pub xattrs: bool,
     /// Leave owner, mode and time of directories that are there already as they are.
     pub keep_directories: bool,
+    /// Put no file in the place of a directory, no directory in the place of a file, and nothing in the place of a
+    /// device, pipe or socket: what is copied into a living tree must not change what things there are.
+    pub keep_kinds: bool,
 }
 
 impl Default for Options {
@@ -31,6 +34,7 @@ impl Default for Options {
             devices: true,
             xattrs: true,
             keep_directories: false,
+            keep_kinds: false,
         }
     }
 }
@@ -137,6 +141,9 @@ impl<'a> Extractor<'a> {
     fn make(&mut self, entry: &Entry, path: &[u8], parent: &OwnedFd, data: &mut dyn Read) -> Result<()> {
         let name = c_path(split(path).1)?;
         let name = name.as_c_str();
+        if self.options.keep_kinds {
+            self.check_kind(entry, parent, name, path)?;
+        }
         match &entry.kind {
             Kind::File => {
                 let flags =
@@ -177,6 +184,25 @@ impl<'a> Extractor<'a> {
                 self.node(entry, FileType::BlockDevice, device, parent, name, path)
             }
         }
+    }
+
+    fn check_kind(&self, entry: &Entry, parent: &OwnedFd, name: &std::ffi::CStr, path: &[u8]) -> Result<()> {
+        let Ok(there) = fs::statat(parent, name, AtFlags::SYMLINK_NOFOLLOW) else {
+            return Ok(());
+        };
+        let fits = match (FileType::from_raw_mode(there.st_mode), &entry.kind) {
+            (FileType::Directory, kind) => *kind == Kind::Dir,
+            (FileType::Symlink, Kind::Dir) => {
+                let flags = OFlags::PATH | OFlags::DIRECTORY;
+                self.root.lookup(&c_path(path)?, flags).is_ok()
+            }
+            (FileType::RegularFile | FileType::Symlink, kind) => *kind != Kind::Dir,
+            _ => false,
+        };
+        if fits {
+            return Ok(());
+        }
+        Err(Fault::new(OTHER_KIND).arg("path", String::from_utf8_lossy(path)))
     }
 
     /// Something has a directory's name: a directory or a link to one below the root may stay, else it goes.

@@ -16,7 +16,7 @@ mod root;
 pub mod tar;
 
 pub use extract::{Extractor, Options, Report, extract};
-pub use pack::{PackOptions, Packed, pack};
+pub use pack::{PackOptions, Packed, Steady, pack};
 pub use root::Root;
 
 use fault::Code;
@@ -33,6 +33,8 @@ pub const READ: Code = Code("UNP004");
 pub const COMPRESSION: Code = Code("UNP005");
 /// A file of the archive belongs to a user or group that does not exist in the namespace.
 pub const OWNER: Code = Code("UNP006");
+/// What stands at a path is of another kind than what shall take its place.
+pub const OTHER_KIND: Code = Code("UNP008");
 /// A file of a tree cannot be read while it is packed.
 pub const PACK: Code = Code("UNP007");
 

@@ -147,6 +147,11 @@ impl<W: Write> Packer<'_, W> {
         }
         let mut entry = self.entry(&stat, path, Kind::File);
         entry.size = stat.st_size as u64;
+        if entry.size == 0 {
+            let mut content = Steady::of(std::fs::File::from(file), 0).or_fault(fault)?;
+            entry.size = content.size();
+            return self.put(&entry, &mut content);
+        }
         entry.xattrs = attributes(&file);
         if (stat.st_blocks as u64) * 512 < entry.size {
             entry.sparse = pieces(&file, entry.size);
@@ -262,10 +267,70 @@ impl Read for Pieces<'_> {
             }
             let most = usize::try_from(left).map_or(buf.len(), |l| l.min(buf.len()));
             let n = rustix::io::pread(self.file.as_fd(), &mut buf[..most], offset + self.done)?;
+            // A file that has shrunk meanwhile ends in zeros: its size has been told already.
+            let n = if n == 0 { zeros(&mut buf[..most]) } else { n };
             self.done += n as u64;
             return Ok(n);
         }
         Ok(0)
+    }
+}
+
+fn zeros(buf: &mut [u8]) -> usize {
+    buf.fill(0);
+    buf.len()
+}
+
+/// The content of a file with a size that stays: what grows meanwhile is cut, what shrinks ends in zeros, and what has
+/// content but no size (files of /proc) is read first.
+#[derive(Debug)]
+pub struct Steady {
+    head: io::Cursor<Vec<u8>>,
+    file: std::fs::File,
+    left: u64,
+    size: u64,
+}
+
+/// Most bytes of a file without a size that are read.
+const UNSIZED: u64 = 16 << 20;
+
+impl Steady {
+    /// Over an open file whose metadata tells this size.
+    ///
+    /// # Errors
+    /// Those of read(2).
+    pub fn of(file: std::fs::File, size: u64) -> io::Result<Self> {
+        let mut head = Vec::new();
+        if size == 0 {
+            (&file).take(UNSIZED).read_to_end(&mut head)?;
+        }
+        Ok(Steady {
+            size: if size == 0 { head.len() as u64 } else { size },
+            head: io::Cursor::new(head),
+            file,
+            left: size,
+        })
+    }
+
+    /// How many bytes come.
+    #[must_use]
+    pub fn size(&self) -> u64 {
+        self.size
+    }
+}
+
+impl Read for Steady {
+    fn read(&mut self, buf: &mut [u8]) -> io::Result<usize> {
+        if self.left == 0 {
+            return self.head.read(buf);
+        }
+        let most = usize::try_from(self.left).map_or(buf.len(), |left| left.min(buf.len()));
+        let n = match self.file.read(&mut buf[..most])? {
+            0 => zeros(&mut buf[..most]),
+            n => n,
+        };
+        self.left -= n as u64;
+        Ok(n)
     }
 }
 

@@ -70,8 +70,9 @@ pub fn recipe_for_tree(wish: &Wish) -> Result<Recipe> {
             read_only: false,
         },
         mounts: mounts(wish)?,
-        masked: Vec::new(),
-        read_only_paths: Vec::new(),
+        // Its root is the host's: what rules the host's kernel is only read.
+        masked: guest::masked(),
+        read_only_paths: guest::read_only_paths(),
         files: Vec::new(),
         hostname: wish.hostname.clone(),
         nics: Vec::new(),
@@ -129,7 +130,7 @@ fn mounts(wish: &Wish) -> Result<Vec<Mount>> {
     ];
     if let Some(content) = &wish.resolv_conf {
         mounts.push(mount(
-            "/etc/resolv.conf",
+            &resolv_conf(&wish.dir),
             MountKind::Content {
                 content: content.clone(),
             },
@@ -140,6 +141,20 @@ fn mounts(wish: &Wish) -> Result<Vec<Mount>> {
         mounts.push(parse_mount(text)?);
     }
     Ok(mounts)
+}
+
+/// Where name servers are read inside: a link that leads into /run (systemd-resolved's, resolvconf's) means a file that
+/// only the running system has.
+fn resolv_conf(dir: &Path) -> String {
+    let plain = "/etc/resolv.conf";
+    let Ok(target) = std::fs::read_link(dir.join("etc/resolv.conf")) else {
+        return plain.to_owned();
+    };
+    let target = target.to_string_lossy().into_owned();
+    let rooted = target.strip_prefix("../").map(|rest| format!("/{rest}"));
+    let meant = rooted.unwrap_or(target);
+    let inside = meant.starts_with("/run/") && !meant.split('/').any(|part| part == "..");
+    if inside { meant } else { plain.to_owned() }
 }
 
 /// Reads `src:dst[:ro]`. Pure; whether the source exists shows when it is mounted.

@@ -232,3 +232,5 @@ CLI032 = { $path } is not a root tree
     .hint = make one: posada bootstrap debian/12 { $path }
 CLI033 = this needs root
     .hint = put sudo before the command
+CLI034 = guest { $name } has ended already: { $exit }
+    .hint = posada logs { $name } shows what it said; posada events tells whether memory was short

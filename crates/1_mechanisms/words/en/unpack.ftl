@@ -13,3 +13,5 @@ UNP006 = { $path } belongs to user { $uid } and group { $gid }, which do not exi
     .hint = make the archive with owners below 65536
 UNP007 = { $path } cannot be read while it is packed
     .hint = check that the file is there and may be read
+UNP008 = { $path } is there already and is something else (a directory, a device, a pipe)
+    .hint = choose another target, or remove it first

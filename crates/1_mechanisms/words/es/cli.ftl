@@ -232,3 +232,5 @@ CLI032 = { $path } no es un árbol raíz
     .hint = cree uno: posada bootstrap debian/12 { $path }
 CLI033 = esto necesita root
     .hint = ponga sudo delante de la orden
+CLI034 = el huésped { $name } ya ha terminado: { $exit }
+    .hint = posada logs { $name } muestra lo que dijo; posada events dice si le faltó memoria

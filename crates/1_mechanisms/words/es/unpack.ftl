@@ -13,3 +13,5 @@ UNP006 = { $path } pertenece al usuario { $uid } y al grupo { $gid }, que no exi
     .hint = crea el archivo con propietarios menores que 65536
 UNP007 = no se puede leer { $path } al empaquetarlo
     .hint = compruebe que el archivo existe y se puede leer
+UNP008 = { $path } ya existe y es otra cosa (un directorio, un dispositivo, una tubería)
+    .hint = elija otro destino, o bórrelo antes

@@ -97,8 +97,11 @@ pub(crate) fn make(root: &Path, plan: &Plan<'_>, watcher: &dyn Watcher) -> Resul
         notes: Vec::new(),
         offline: false,
     };
+    // Runs at the same time share the lists: one after the other refreshes and reads them.
+    let turn = crate::store::lock_file(&maker.cache.lists.join("lock"), watcher)?;
     let suites = maker.find(ways)?;
     let packages = maker.resolve(&suites)?;
+    drop(turn);
     let unpacked = maker.unpack(root, &suites, &packages)?;
     let lists = match plan.package_lists {
         true => maker.package_lists(&suites),

@@ -357,26 +357,7 @@ impl Images {
     fn lock(&self, recipe: &str, watcher: &dyn Watcher) -> Result<File> {
         use sha2::{Digest, Sha256};
         let name = hex(&Sha256::digest(recipe));
-        let path = self.directory.join("locks").join(&name[..32]);
-        let file = File::create(&path).at(&path)?;
-        let mut told = false;
-        loop {
-            match rustix::fs::flock(&file, FlockOperation::NonBlockingLockExclusive) {
-                Ok(()) => return Ok(file),
-                Err(rustix::io::Errno::WOULDBLOCK | rustix::io::Errno::INTR) => {}
-                Err(error) => return Err(tree::io_fault(&path, &error.into())),
-            }
-            if watcher.is_cancelled() {
-                return Err(Fault::new(model::CANCELLED));
-            }
-            if !std::mem::replace(&mut told, true) {
-                watcher.progress(Progress {
-                    step: "step-wait".to_owned(),
-                    ..Progress::default()
-                });
-            }
-            std::thread::sleep(std::time::Duration::from_millis(100));
-        }
+        lock_file(&self.directory.join("locks").join(&name[..32]), watcher)
     }
 }
 
@@ -489,4 +470,26 @@ fn copy(from: &Path, to: &Path) -> Result<()> {
         // A packer that fails cuts the archive short: its fault is the cause of the other.
         packed.and(unpacked.map(|_| ()))
     })
+}
+/// Holds a file, made when missing, for itself once nobody else does.
+pub(crate) fn lock_file(path: &Path, watcher: &dyn Watcher) -> Result<File> {
+    let file = File::create(path).at(path)?;
+    let mut told = false;
+    loop {
+        match rustix::fs::flock(&file, FlockOperation::NonBlockingLockExclusive) {
+            Ok(()) => return Ok(file),
+            Err(rustix::io::Errno::WOULDBLOCK | rustix::io::Errno::INTR) => {}
+            Err(error) => return Err(tree::io_fault(path, &error.into())),
+        }
+        if watcher.is_cancelled() {
+            return Err(Fault::new(model::CANCELLED));
+        }
+        if !std::mem::replace(&mut told, true) {
+            watcher.progress(Progress {
+                step: "step-wait".to_owned(),
+                ..Progress::default()
+            });
+        }
+        std::thread::sleep(std::time::Duration::from_millis(100));
+    }
 }

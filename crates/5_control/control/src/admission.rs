@@ -2,6 +2,8 @@
 
 use std::collections::BTreeSet;
 
+use std::path::Path;
+
 use fault::{Fault, Result};
 use model::{GuestKind, GuestSpec, ImageRef, Init, Limits, MountSpec, Name, Phase, Publish, Setup};
 
@@ -272,7 +274,13 @@ fn mount(mount: &MountSpec) -> Result<()> {
         return Err(value("mounts.source", &mount.source));
     }
     inside("mounts.target", &mount.target)?;
-    if mount.target.trim_matches('/').is_empty() {
+    let clean: std::path::PathBuf = Path::new(&mount.target).components().collect();
+    let system = ["/proc", "/sys", "/dev"].iter().any(|top| clean.starts_with(top));
+    let own = ["/", "/run", "/run/host"]
+        .iter()
+        .any(|top| clean == Path::new(top));
+    if system || own || clean.starts_with("/run/host") {
+        // There the guest's own system and this host speak with each other.
         return Err(value("mounts.target", &mount.target));
     }
     Ok(())

@@ -68,3 +68,5 @@ pub const NUMBER_INVALID: Code = Code("CLI031");
 pub const NOT_A_TREE: Code = Code("CLI032");
 /// Only root can do this.
 pub const NEEDS_ROOT: Code = Code("CLI033");
+/// The system of a new guest has ended already.
+pub const ENDED_AT_ONCE: Code = Code("CLI034");

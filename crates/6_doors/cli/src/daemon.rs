@@ -31,15 +31,39 @@ pub(crate) fn reach(context: &Context) -> Result<Client> {
     start(context)
 }
 
+/// A daemon once more, after the one that answered has gone: whoever looks after it may start it again, and root does so
+/// itself.
+///
+/// # Errors
+/// When there is none in time.
+pub(crate) fn reach_again(socket: &Path) -> Result<Client> {
+    let begin = Instant::now();
+    // Somebody else may be quicker, and then we only get in the way.
+    let ours = rustix::process::geteuid().is_root() && socket == Path::new(DEFAULT_SOCKET);
+    loop {
+        match Client::connect(socket) {
+            Ok(client) => return Ok(client),
+            Err(_) if ours && begin.elapsed() > Duration::from_millis(200) => return spawn(socket),
+            Err(fault) if begin.elapsed() > PATIENCE => return Err(fault),
+            Err(_) => std::thread::sleep(Duration::from_millis(50)),
+        }
+    }
+}
+
 fn start(context: &Context) -> Result<Client> {
+    let log = log_path();
+    context.note(
+        "cli-daemon-starting",
+        &[("log", log.display().to_string().into())],
+    );
+    spawn(&context.socket)
+}
+
+fn spawn(socket: &Path) -> Result<Client> {
     let failed = || Fault::new(codes::DAEMON_FAILED);
     let exe = std::env::current_exe().or_fault(failed)?;
     let (log_path, log) = open_log().or_fault(failed)?;
     let failed = || failed().arg("log", log_path.display());
-    context.note(
-        "cli-daemon-starting",
-        &[("log", log_path.display().to_string().into())],
-    );
     let mut child = Command::new(exe)
         .arg("daemon")
         .current_dir("/")
@@ -49,7 +73,7 @@ fn start(context: &Context) -> Result<Client> {
         .process_group(0)
         .spawn()
         .or_fault(failed)?;
-    wait_ready(&mut child, &context.socket, &failed)
+    wait_ready(&mut child, socket, &failed)
 }
 
 fn wait_ready(child: &mut Child, socket: &Path, failed: &dyn Fn() -> Fault) -> Result<Client> {
@@ -78,11 +102,14 @@ fn wait_ready(child: &mut Child, socket: &Path, failed: &dyn Fn() -> Fault) -> R
     }
 }
 
+fn log_path() -> PathBuf {
+    PathBuf::from("/var/log/posada/daemon.log")
+}
+
 /// The log of a daemon that no service manager started.
 fn open_log() -> std::io::Result<(PathBuf, File)> {
-    let folder = Path::new("/var/log/posada");
-    fs::create_dir_all(folder)?;
-    let path = folder.join("daemon.log");
+    let path = log_path();
+    fs::create_dir_all(path.parent().unwrap_or(Path::new("/")))?;
     let file = OpenOptions::new().create(true).append(true).open(&path)?;
     Ok((path, file))
 }

@@ -107,12 +107,32 @@ pub fn absolute(path: &str, here: &std::path::Path) -> Option<String> {
     joined.into_os_string().into_string().ok()
 }
 
+/// `KEY=VALUE`, or `KEY` with the value from the environment here; nothing when it has none there.
+///
+/// # Errors
+/// [`codes::PAIR_INVALID`].
+pub fn variable(text: &str) -> Result<Option<(String, String)>> {
+    let named = !text.is_empty() && text.chars().all(|c| c.is_ascii_alphanumeric() || c == '_');
+    if named {
+        return Ok(std::env::var(text).ok().map(|value| (text.to_owned(), value)));
+    }
+    pair(text).map(Some)
+}
+
 /// A whole number, for an option of this name.
 ///
 /// # Errors
 /// [`codes::NUMBER_INVALID`].
 pub fn number<T: std::str::FromStr>(option: &str, text: &str) -> Result<T> {
-    text.trim().parse().map_err(|_| {
+    let named = text.trim();
+    // "NaN" and "inf" are numbers to Rust; to people they are typing errors.
+    let spelt = named.contains(|c: char| c.is_alphabetic()) && !named.contains(['.', ':']);
+    let parsed = if spelt && named.parse::<f64>().is_ok_and(|n| !n.is_finite()) {
+        None
+    } else {
+        named.parse().ok()
+    };
+    parsed.ok_or_else(|| {
         Fault::new(codes::NUMBER_INVALID)
             .arg("option", option)
             .arg("text", text)

@@ -41,12 +41,19 @@ pub fn ask(context: &Context, user: &str, from_stdin: bool) -> Result<String> {
     Ok(typed.swap_remove(0))
 }
 
+/// Longest password in bytes, CRYPT_MAX_PASSPHRASE_SIZE of crypt(3).
+const LONGEST: usize = 512;
+
 /// The hash that crypt(5) understands, `$6$…` (SHA-512, 5,000 rounds), with a random salt.
 ///
 /// # Errors
 /// When the kernel gives no random bytes.
 pub fn hash(password: &str) -> Result<String> {
     let failed = || Fault::new(codes::PASSWORD);
+    // More than crypt(3) takes, and more than anybody can wait for.
+    if password.len() > LONGEST {
+        return Err(failed().because_of(format!("{} > {LONGEST}", password.len())));
+    }
     let mut salt = [0_u8; 12];
     rustix::rand::getrandom(&mut salt, rustix::rand::GetRandomFlags::empty()).or_fault(failed)?;
     let hash = ShaCrypt::SHA512

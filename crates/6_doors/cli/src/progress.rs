@@ -1,6 +1,7 @@
 //! Following long work: phases with elapsed time; Ctrl-C leaves it to itself, a second Ctrl-C cancels it.
 
 use std::io::{self, IsTerminal};
+use std::path::PathBuf;
 use std::sync::mpsc::{self, Receiver, RecvTimeoutError, Sender};
 use std::time::{Duration, Instant};
 
@@ -29,7 +30,12 @@ pub fn follow(context: &Context, operation: Operation) -> Result<Operation> {
         return ended.inspect(|operation| keep_notices(context, operation));
     }
     let (sender, news) = mpsc::channel();
-    watch(context.client()?.clone(), &operation, sender.clone());
+    watch(
+        context.client()?.clone(),
+        context.socket.clone(),
+        &operation,
+        sender.clone(),
+    );
     let _interrupts = Interrupts::watch(sender);
     let mut shown = Shown::new(context);
     let outcome = attend(context, operation, &news, &mut shown);
@@ -100,7 +106,7 @@ fn ended(operation: &Operation) -> Option<Result<Operation>> {
 }
 
 /// Asks for the operation again and again; survives a restart of the daemon.
-fn watch(client: Client, operation: &Operation, sender: Sender<News>) {
+fn watch(client: Client, socket: PathBuf, operation: &Operation, sender: Sender<News>) {
     let (id, mut revision) = (operation.id.0.clone(), operation.revision);
     std::thread::spawn(move || {
         let mut silent_since: Option<Instant> = None;
@@ -116,7 +122,8 @@ fn watch(client: Client, operation: &Operation, sender: Sender<News>) {
                 Err(fault) if fault.is(client::codes::NO_DAEMON) || fault.is(client::codes::LOST) => {
                     let since = *silent_since.get_or_insert_with(Instant::now);
                     if since.elapsed() < Duration::from_secs(20) {
-                        std::thread::sleep(Duration::from_millis(100));
+                        // The work goes on with the next daemon; without one this question says so.
+                        let _ = crate::daemon::reach_again(&socket);
                         continue;
                     }
                 }

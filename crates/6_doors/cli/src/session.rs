@@ -85,9 +85,12 @@ pub(crate) fn run(session: Session, input: bool, leaving: Leaving) -> Result<End
     };
     let escapes = raw.is_some() && leaving == Leaving::ByKeys;
     let mut pump = Pump::new(kind, fds, control, input, escapes);
-    let outcome = pump.run(&signals).or_fault(lost);
+    let outcome = pump.run(&signals);
     drop(raw);
-    outcome
+    outcome.map_err(|error| match error.kind() {
+        io::ErrorKind::BrokenPipe => Fault::new(codes::OUTPUT_CLOSED),
+        _ => lost().because(error),
+    })
 }
 
 /// One direction out of the guest.

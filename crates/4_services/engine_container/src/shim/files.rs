@@ -1,7 +1,7 @@
 //! Copying between host and guest: a process inside, which holds one end of a stream and nothing of the host, reads or
 //! writes a tar archive. No path of the guest is ever looked at from outside.
 
-use std::io::{BufWriter, Read, Write};
+use std::io::{BufWriter, Write};
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::fs::MetadataExt;
 use std::os::unix::net::UnixStream;
@@ -11,7 +11,7 @@ use engine::protocol::FileJob;
 use fault::{Fault, OrFault, Result};
 use jail::Stdio;
 use unpack::tar::{Entry, Kind, Writer};
-use unpack::{Options, PACK, PackOptions, Root, WRITE};
+use unpack::{Options, PACK, PackOptions, Root, Steady, WRITE};
 
 use super::loops::Server;
 use super::reactor::{Interest, Token};
@@ -122,13 +122,13 @@ fn pack(path: &Path, sink: impl Write) -> Result<()> {
         let mut entry = Entry::new(name, Kind::File, metadata.mode() & 0o7777);
         entry.uid = metadata.uid();
         entry.gid = metadata.gid();
-        entry.size = metadata.len();
         entry.mtime = (
             metadata.mtime(),
             u32::try_from(metadata.mtime_nsec()).unwrap_or(0),
         );
-        // A file that grows meanwhile is cut, one that shrinks is an error.
-        writer.entry(&entry, &mut file.take(metadata.len()))?;
+        let mut content = Steady::of(file, metadata.len()).or_fault(fault)?;
+        entry.size = content.size();
+        writer.entry(&entry, &mut content)?;
     } else {
         return Err(fault().because_of("neither file nor directory"));
     }
@@ -145,6 +145,7 @@ fn write(path: &Path) -> Result<()> {
     }
     let options = Options {
         keep_directories: true,
+        keep_kinds: true,
         ..Options::default()
     };
     let mut input = std::io::stdin().lock();

@@ -164,7 +164,7 @@ impl Server {
                 if let Some(boot) = &mut self.boot
                     && boot.take() != boot::Told::Nothing
                 {
-                    self.reactor.remove(&*boot);
+                    self.boot = None;
                     self.container.set_booted();
                 }
             }
@@ -355,12 +355,15 @@ impl Server {
     /// Runs process 1 and looks after it.
     pub fn start_guest(&mut self) -> Result<()> {
         self.again_at = None;
-        if let Some(boot) = &mut self.boot {
-            self.reactor.remove(&*boot);
-            boot.begin();
+        let plan = self.container.plan();
+        if plan.init == Init::System {
+            self.boot = Some(BootWatch::listen(&plan.run_dir)?);
         }
         self.container.start()?;
-        if let Some(boot) = self.boot.as_ref().filter(|_| self.container.status().booting) {
+        if !self.container.status().booting {
+            self.boot = None;
+        }
+        if let Some(boot) = &self.boot {
             let loops = || set_up("the watch on the boot");
             self.reactor
                 .add(boot, Token::Boot, Interest::Read)

@@ -11,7 +11,7 @@ use clap::{ArgMatches, Command, ValueHint};
 use client::Client;
 use fault::{Fault, OrFault, Result};
 use unpack::tar::{Entry, Kind, Reader, Writer};
-use unpack::{Extractor, Options, PackOptions, Root};
+use unpack::{Extractor, Options, PackOptions, Root, Steady};
 
 use crate::context::{Context, output_fault};
 use crate::grammar::positional;
@@ -214,19 +214,29 @@ fn pack(path: &Path, metadata: &fs::Metadata, name: &str, sink: impl Write) -> R
         unpack::pack(&Root::open(path)?, &options, &mut writer)?;
     } else {
         use std::os::unix::fs::MetadataExt;
-        let mut file = fs::File::open(path).or_fault(|| unreadable(path))?;
+        let file = fs::File::open(path).or_fault(|| unreadable(path))?;
+        let mut content = Steady::of(file, metadata.len()).or_fault(|| unreadable(path))?;
         let mut entry = Entry::new(name.as_bytes().to_vec(), Kind::File, metadata.mode() & 0o7777);
-        entry.size = metadata.len();
+        entry.size = content.size();
         entry.mtime = (
             metadata.mtime(),
             u32::try_from(metadata.mtime_nsec()).unwrap_or(0),
         );
-        writer.entry(&entry, &mut file)?;
+        writer.entry(&entry, &mut content)?;
     }
     writer.finish().map(drop)
 }
 
 fn from_guest(client: &Client, name: &str, source: &str, target: &Path, several: bool) -> Result<()> {
+    // As cp(1): through a link of this host to what it means, and into a device or pipe rather than in its place.
+    let real = fs::canonicalize(target).ok();
+    let target = match &real {
+        Some(real) if !target.is_dir() => real,
+        _ => target,
+    };
+    if fs::metadata(target).is_ok_and(|there| !there.is_file() && !there.is_dir()) {
+        return write_into(client.read_files(name, source)?, target);
+    }
     let text = target
         .to_str()
         .ok_or_else(|| Fault::new(codes::COPY_TARGET).arg("path", target.display()))?;
@@ -251,6 +261,18 @@ fn from_guest(client: &Client, name: &str, source: &str, target: &Path, several:
     unpack_as(tar, &directory, &lands.name)
 }
 
+/// Writes the content of the one file that a guest sends into a device or pipe.
+fn write_into(tar: impl Read, target: &Path) -> Result<()> {
+    let mut reader = Reader::new(tar);
+    let file = reader.next_entry()?.filter(|entry| entry.kind == Kind::File);
+    if file.is_none() {
+        return Err(Fault::new(unpack::OTHER_KIND).arg("path", target.display()));
+    }
+    let fault = || Fault::new(codes::FILE).arg("path", target.display());
+    let mut sink = fs::File::options().write(true).open(target).or_fault(fault)?;
+    io::copy(&mut reader, &mut sink).or_fault(fault).map(drop)
+}
+
 /// Unpacks what a guest sends below a directory; its first entry gets the name (none: its contents go straight in).
 fn unpack_as(tar: impl Read, directory: &Path, name: &str) -> Result<()> {
     let root = Root::open(directory)?;
@@ -262,6 +284,7 @@ fn unpack_as(tar: impl Read, directory: &Path, name: &str) -> Result<()> {
             devices: false,
             xattrs: false,
             keep_directories: true,
+            keep_kinds: true,
         },
     );
     let mut top: Option<Vec<u8>> = None;

@@ -80,11 +80,7 @@ pub fn exec(context: &Context, matches: &ArgMatches) -> Result<u8> {
         Default::default()
     };
     for text in matches.get_many::<String>("env").into_iter().flatten() {
-        let (key, value) = match std::env::var(text) {
-            Ok(value) if !text.contains('=') => (text.clone(), value),
-            _ => parse::pair(text)?,
-        };
-        env.insert(key, value);
+        env.extend(parse::variable(text)?);
     }
     let request = ExecRequest {
         argv: matches

@@ -188,7 +188,9 @@ pub fn jail(context: &Context, matches: &ArgMatches) -> Result<u8> {
     let dir = matches.get_one::<String>("dir").map_or("", String::as_str);
     let not_a_tree = || Fault::new(codes::NOT_A_TREE).arg("path", dir);
     let path = std::fs::canonicalize(dir).or_fault(not_a_tree)?;
-    if !path.is_dir() {
+    // Anything else would only be littered with places for mounts.
+    let is_tree = ["usr", "bin"].iter().any(|name| path.join(name).is_dir());
+    if !is_tree {
         return Err(not_a_tree());
     }
     let here = std::env::current_dir().or_fault(|| Fault::new(codes::FILE).arg("path", "."))?;
@@ -217,9 +219,13 @@ pub fn jail(context: &Context, matches: &ArgMatches) -> Result<u8> {
     for signal in [signal_hook::consts::SIGINT, signal_hook::consts::SIGQUIT] {
         let _ = signal_hook::flag::register(signal, Arc::new(AtomicBool::new(false)));
     }
-    let status = launch.status()?;
-    let _ = context;
-    Ok(exit_of(status))
+    match launch.status() {
+        Ok(status) => Ok(exit_of(status)),
+        Err(fault) => {
+            failure::tell(context, &fault, None);
+            Ok(failure::not_run(&fault))
+        }
+    }
 }
 
 fn environment(matches: &ArgMatches) -> Result<BTreeMap<String, String>> {

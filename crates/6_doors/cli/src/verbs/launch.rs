@@ -231,11 +231,7 @@ fn read_environment(matches: &ArgMatches) -> Result<BTreeMap<String, String>> {
         }
     }
     for text in texts(matches, "env") {
-        let (key, value) = match std::env::var(text) {
-            Ok(value) if !text.contains('=') => (text.clone(), value),
-            _ => parse::pair(text)?,
-        };
-        env.insert(key, value);
+        env.extend(parse::variable(text)?);
     }
     Ok(env)
 }
@@ -328,6 +324,9 @@ pub fn run(context: &Context, matches: &ArgMatches) -> Result<u8> {
         return Ok(in_foreground(context, &request).unwrap_or_else(|fault| {
             // A status of ours must not be taken for the command's.
             failure::tell(context, &fault, None);
+            if fault.is(codes::OUTPUT_CLOSED) {
+                return failure::status::PIPE;
+            }
             failure::not_run(&fault)
         }));
     }
@@ -341,6 +340,14 @@ pub fn run(context: &Context, matches: &ArgMatches) -> Result<u8> {
     let guest = settle(context, &name)?;
     print_new(context, &operation, Some(&guest))?;
     tell_next(context, &guest);
+    if let (Phase::Stopped | Phase::Failed, Init::System, Some(exit)) =
+        (guest.status.phase, &guest.spec.init, guest.status.exit)
+        && !request.no_start
+    {
+        return Err(Fault::new(codes::ENDED_AT_ONCE)
+            .arg("name", &guest.name)
+            .arg("exit", crate::verbs::show::exit_text(context, exit)));
+    }
     Ok(failure::status::OK)
 }
 
@@ -461,7 +468,17 @@ fn in_foreground(context: &Context, request: &LaunchRequest) -> Result<u8> {
         }
     };
     let start = client.start(&name)?;
-    let end = session::run(session, request.spec.input != Input::Nothing, Leaving::Never)?;
+    let input = request.spec.input != Input::Nothing;
+    let end = match session::run(session, input, Leaving::Never) {
+        Ok(end) => end,
+        Err(fault) => {
+            // Nobody reads what it says any more: it ends as it would at a closed pipe.
+            let _ = client
+                .remove(&name, true, true)
+                .and_then(|operation| progress::follow(context, operation));
+            return Err(fault);
+        }
+    };
     if let Err(fault) = progress::follow(context, start) {
         failure::tell(context, &fault, Some(&name));
         // It may have been removed already, as guests of `--rm` are.

@@ -1,6 +1,7 @@
 //! ls, logs, events, wait, explain, ip: looking at guests.
 
 use std::io::{self, Write};
+use std::time::Instant;
 
 use clap::{ArgMatches, Command};
 use fault::Result;
@@ -354,24 +355,31 @@ pub fn events(context: &Context, matches: &ArgMatches) -> Result<u8> {
         Some(since) => since,
         None => client.events(0)?.last().map_or(0, |event| event.revision),
     };
-    for event in client.follow_events(since)? {
-        let item = output::json(&event?);
-        for item in EVENTS.choose(&wanted, vec![item])? {
-            let line = match context.format {
-                None | Some(output::Format::Table) => format!(
-                    "{}  {:<20} {:<20} {}\n",
-                    plain(at(&item, "time")),
-                    plain(at(&item, "kind")),
-                    plain(at(&item, "target")),
-                    details(&item)
-                ),
-                Some(output::Format::Yaml) => format!("---\n{}", output::yaml(&item)),
-                Some(_) => format!("{item}\n"),
-            };
-            context.print(&line)?;
+    let mut since = since;
+    loop {
+        // The stream ends with its daemon; the next one goes on after the last event that was told.
+        for event in client.follow_events(since)?.map_while(Result::ok) {
+            since = since.max(event.revision);
+            for item in EVENTS.choose(&wanted, vec![output::json(&event)])? {
+                context.print(&event_line(context, &item))?;
+            }
         }
+        crate::daemon::reach_again(&context.socket)?;
     }
-    Ok(failure::status::OK)
+}
+
+fn event_line(context: &Context, item: &Value) -> String {
+    match context.format {
+        None | Some(output::Format::Table) => format!(
+            "{}  {:<20} {:<20} {}\n",
+            plain(at(item, "time")),
+            plain(at(item, "kind")),
+            plain(at(item, "target")),
+            details(item)
+        ),
+        Some(output::Format::Yaml) => format!("---\n{}", output::yaml(item)),
+        Some(_) => format!("{item}\n"),
+    }
 }
 
 /// Seconds that `wait` waits when nobody says how long: a year.
@@ -402,9 +410,18 @@ pub fn wait(context: &Context, matches: &ArgMatches) -> Result<u8> {
         Some(text) => Some(parse::seconds("--timeout", text)?),
         None => None,
     };
-    let guest = context
-        .client()?
-        .wait(name, &[condition], Some(timeout.unwrap_or(FOREVER)))?;
+    let begin = Instant::now();
+    let guest = loop {
+        let left = timeout
+            .unwrap_or(FOREVER)
+            .saturating_sub(begin.elapsed().as_secs());
+        match context.client()?.wait(name, &[condition], Some(left)) {
+            Err(fault) if fault.is(client::codes::NO_DAEMON) || fault.is(client::codes::LOST) => {
+                crate::daemon::reach_again(&context.socket)?;
+            }
+            told => break told?,
+        }
+    };
     if let Some(text) = output::record(context, &output::json(&guest)) {
         context.print(&text)?;
     } else if condition == "ip" {
