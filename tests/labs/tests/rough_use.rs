@@ -68,7 +68,7 @@ fn a_copy_never_changes_what_kind_of_thing_stands_at_its_target() {
 #[test]
 fn files_are_copied_into_a_guest_that_never_ran() {
     let (host, _turn) = host();
-    host.ok("launch debian/12 fresh --no-start -- sleep infinity");
+    host.ok("launch debian/12 fresh --no-start");
     host.run(&["cp", "/etc/hostname", "fresh:/root/here"]).ok();
     host.ok("start fresh");
     assert!(!host.inside("fresh", "cat /root/here").is_empty());
