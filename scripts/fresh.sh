@@ -27,6 +27,11 @@ chmod 755 "$fresh"
 tar -xpf "$tree" -C "$fresh"
 for folder in dev proc sys run; do mount --rbind "/$folder" "$fresh/$folder"; done
 cp /etc/resolv.conf /etc/hosts "$fresh/etc/"
+# A network that inspects TLS has authorities of its own; whoever works there has installed them.
+if compgen -G '/usr/local/share/ca-certificates/*.crt' >/dev/null; then
+    cp /usr/local/share/ca-certificates/*.crt "$fresh/usr/local/share/ca-certificates/"
+    chroot "$fresh" update-ca-certificates >/dev/null 2>&1
+fi
 chroot "$fresh" useradd --create-home --shell /bin/bash ana
 echo 'ana ALL=(ALL) NOPASSWD: ALL' >"$fresh/etc/sudoers.d/ana"
 cp "$bundle" "$fresh/srv/posada.bundle"
