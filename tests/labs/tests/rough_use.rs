@@ -144,3 +144,20 @@ fn a_jail_needs_a_tree_and_rules_nothing_of_the_host() {
     assert_eq!(host.run(&["jail", &tree, "--", "no-such"]).code, 127);
     host.purge(&["tree"]);
 }
+
+#[test]
+fn a_shim_that_does_not_answer_hardly_holds_up_the_list() {
+    let (host, _turn) = host();
+    host.launch_sleeper("wedged", "");
+    host.launch_sleeper("well", "");
+    let shim = host.guest("wedged")["status"]["shim_pid"].as_u64().unwrap();
+    let shim = u32::try_from(shim).unwrap();
+    labs::kill(shim, rustix::process::Signal::STOP);
+    let begin = Instant::now();
+    let listed = host.ok("ls --quiet");
+    let took = begin.elapsed();
+    labs::kill(shim, rustix::process::Signal::CONT);
+    assert!(listed.contains("well") && listed.contains("wedged"), "{listed}");
+    assert!(took < Duration::from_secs(10), "{took:?}");
+    host.purge(&["wedged", "well"]);
+}

@@ -90,6 +90,10 @@ pub fn weight(options: &Options) -> Result<(), String> {
             "3600",
         ])?;
     }
+    until("all guests", Duration::from_secs(120), || {
+        let running = posada_does(&["ls", "--quiet", "--running"]).unwrap_or_default();
+        running.lines().count() >= count
+    })?;
     let listing = posada_does(&["ls", "--format", "json"])?;
     let guests: serde_json::Value = serde_json::from_str(&listing).map_err(|error| error.to_string())?;
     let shims: Vec<u64> = guests

@@ -47,10 +47,18 @@ impl Shim {
     /// # Errors
     /// `SHM001` when none answers, `SHM007` when it speaks a newer protocol.
     pub fn connect(run_dir: &Path) -> Result<Shim> {
+        Self::connect_within(run_dir, PATIENCE)
+    }
+
+    /// As [`Shim::connect`], for those who cannot wait long for a greeting.
+    ///
+    /// # Errors
+    /// As [`Shim::connect`].
+    pub fn connect_within(run_dir: &Path, patience: Duration) -> Result<Shim> {
         let silent = || silent(run_dir);
         let socket = connect_short(&run_dir.join("shim.sock")).or_fault(silent)?;
-        socket.set_read_timeout(Some(PATIENCE)).or_fault(silent)?;
-        socket.set_write_timeout(Some(PATIENCE)).or_fault(silent)?;
+        socket.set_read_timeout(Some(patience)).or_fault(silent)?;
+        socket.set_write_timeout(Some(patience)).or_fault(silent)?;
         let mut wire = Wire::new(socket);
         let hello: Hello = loop {
             if let Some((hello, _)) = wire.take()? {

@@ -32,7 +32,7 @@ pub fn tell(context: &Context, fault: &Fault, about: Option<&str>) {
     if fault.is(codes::OUTPUT_CLOSED) {
         return;
     }
-    let told = context.words.fault(fault);
+    let told = context.words.fault(&with_phases_in_words(context, fault));
     let paint = |style: &str, text: &str| {
         if context.color_errors {
             format!("\x1b[{style}m{text}\x1b[0m")
@@ -53,6 +53,19 @@ pub fn tell(context: &Context, fault: &Fault, about: Option<&str>) {
     if let Some(hint) = told.hint {
         context.tell(&format!("{} {hint}", paint("1;32", &context.say("cli-try", &[]))));
     }
+}
+
+/// Phases among a fault's arguments as the user's language has them.
+fn with_phases_in_words(context: &Context, fault: &Fault) -> Fault {
+    let mut shown = fault.clone();
+    for name in ["phase", "waited"] {
+        let value = fault.args().find(|(known, _)| *known == name);
+        let word = value.and_then(|(_, value)| context.words.find(&format!("cli-phase-{value}"), &[]));
+        if let Some(word) = word {
+            shown = shown.arg(name, word);
+        }
+    }
+    shown
 }
 
 /// The exit status that a fault leads to.

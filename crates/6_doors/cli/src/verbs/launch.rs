@@ -336,8 +336,9 @@ pub fn run(context: &Context, matches: &ArgMatches) -> Result<u8> {
         return print_new(context, &operation, None);
     }
     let operation = progress::follow(context, operation)?;
-    let name = name_of(&operation, &request);
-    let guest = settle(context, &name)?;
+    // By its identity: somebody may have given it another name meanwhile.
+    let id = operation.result.get("id").cloned();
+    let guest = settle(context, &id.unwrap_or_else(|| name_of(&operation, &request)))?;
     print_new(context, &operation, Some(&guest))?;
     tell_next(context, &guest);
     if let (Phase::Stopped | Phase::Failed, Init::System, Some(exit)) =
