@@ -234,7 +234,17 @@ impl Images {
         });
         let missing = |_| Fault::new(codes::NO_SUCH_FILE).arg("path", source.display());
         let source = fs::canonicalize(source).map_err(missing)?;
+        // Seen before a large directory of something else is copied.
+        let is_tree = |root: &Path| {
+            ["usr", "bin"]
+                .iter()
+                .any(|name| fs::symlink_metadata(root.join(name)).is_ok())
+        };
+        let no_tree = || Fault::new(codes::NO_ROOT_TREE).arg("path", source.display());
         if source.is_dir() {
+            if !is_tree(&source) {
+                return Err(no_tree());
+            }
             copy(&source, root)?;
         } else {
             let reach = Reach {
@@ -253,13 +263,7 @@ impl Images {
                 _ => return Err(unexpected()),
             }
         }
-        let is_tree = ["usr", "bin"]
-            .iter()
-            .any(|name| fs::symlink_metadata(root.join(name)).is_ok());
-        if !is_tree {
-            return Err(Fault::new(codes::NO_ROOT_TREE).arg("path", source.display()));
-        }
-        Ok(())
+        if is_tree(root) { Ok(()) } else { Err(no_tree()) }
     }
 
     /// Gives a finished tree its name.

@@ -139,6 +139,19 @@ pub fn number<T: std::str::FromStr>(option: &str, text: &str) -> Result<T> {
     })
 }
 
+/// An address, for an option of this name.
+///
+/// # Errors
+/// [`codes::VALUE_INVALID`].
+pub fn address<T: std::str::FromStr>(option: &str, text: &str, kind: &str) -> Result<T> {
+    text.parse().map_err(|_| {
+        Fault::new(codes::VALUE_INVALID)
+            .arg("value", text)
+            .arg("option", option)
+            .arg("allowed", kind)
+    })
+}
+
 /// A time span in seconds: `90`, `90s`, `15m`, `2h`.
 ///
 /// # Errors

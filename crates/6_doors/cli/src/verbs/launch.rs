@@ -151,7 +151,9 @@ fn read_nics(matches: &ArgMatches) -> Result<Vec<NicSpec>> {
             mac: None,
         });
     }
-    let ip = number(matches, "ip")?;
+    let ip = text(matches, "ip")
+        .map(|text| parse::address("--ip", text, "IPv4"))
+        .transpose()?;
     let mac = text(matches, "mac").cloned();
     if ip.is_some() || mac.is_some() {
         if nics.is_empty() {
@@ -284,7 +286,7 @@ pub fn request(context: &Context, matches: &ArgMatches) -> Result<LaunchRequest>
             .map(|text| parse::mount(text, &here))
             .collect::<Result<_>>()?,
         nameservers: texts(matches, "nameserver")
-            .map(|text| parse::number("--nameserver", text))
+            .map(|text| parse::address("--nameserver", text, "IPv4, IPv6"))
             .collect::<Result<_>>()?,
         setup: read_setup(context, matches)?,
         privileged: matches.get_flag("privileged"),
