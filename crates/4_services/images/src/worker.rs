@@ -16,6 +16,9 @@ use crate::confine::{self, Reach, Tools};
 /// How often a waiting caller looks whether the work was cancelled.
 const TICK: Duration = Duration::from_millis(100);
 
+/// How long the processes of a killed worker may take to be gone.
+const LAST: Duration = Duration::from_secs(5);
+
 /// A running worker; killed when dropped.
 pub(crate) struct Worker {
     child: Child,
@@ -135,6 +138,9 @@ impl Drop for Worker {
         self.input = None;
         let _ = self.child.kill();
         let _ = self.child.wait();
+        // Its jail may still be on the way up, in directories that our caller removes next; whoever belongs to it holds
+        // the pipe of answers.
+        while self.answers.recv_timeout(LAST).is_ok() {}
     }
 }
 
