@@ -128,7 +128,10 @@ fn reach(
             return Ok((shim, None));
         }
         if runner.open_in(&stored.id().0)?.is_empty() {
-            let (_, shim) = house.raise(stored.id())?;
+            let (_, shim) = house.raise(stored.id()).inspect_err(|_| {
+                // What stands already of the guest has no other use.
+                let _ = house.lower(&stored, true);
+            })?;
             shares.insert(stored.id().clone(), 1);
             drop(shares);
             return Ok((shim, Some(share())));
