@@ -35,6 +35,10 @@ pub const RECORD_BROKEN: Code = Code("STO005");
 /// Events kept; older ones are forgotten.
 pub const EVENTS_KEPT: u64 = 10_000;
 
+/// A process that is killed takes its last [`Txn::observed`] changes with it, but watchers have seen their revisions:
+/// the next one counts on beyond any that can have been lost, so that no revision ever means two things.
+const OBSERVED_AT_MOST: u64 = 1 << 16;
+
 /// Memory that the store may use for pages, in bytes.
 const CACHE_SIZE: usize = 4 << 20;
 
@@ -88,7 +92,7 @@ impl Store {
         let database = format::bring_to(database, path, format, migrations)?;
         let revision = format::read_meta(&database, REVISION)
             .map_err(|error| broken(path, error))?
-            .unwrap_or(0);
+            .map_or(0, |last| last + OBSERVED_AT_MOST);
         Ok(Store {
             database,
             path: path.to_owned(),

@@ -36,7 +36,7 @@ proptest! {
         let path = dir.path().join("store.redb");
         let mut store = Store::open(&path, 1, &[]).unwrap();
         let mut model: BTreeMap<String, (u64, u32)> = BTreeMap::new();
-        let mut revision = 0;
+        let (mut revision, mut facts) = (0, 0);
         for action in actions {
             let key = |k: u8| format!("things/{k}");
             let (txn, k, value, allowed) = match action {
@@ -55,6 +55,8 @@ proptest! {
                 Action::Reopen => {
                     drop(store);
                     store = Store::open(&path, 1, &[]).unwrap();
+                    prop_assert!(store.revision() >= revision);
+                    revision = store.revision();
                     continue;
                 }
             };
@@ -66,13 +68,14 @@ proptest! {
             prop_assert_eq!(done.is_ok(), allowed);
             if allowed {
                 revision += 1;
+                facts += 1;
                 match value {
                     Some(v) => { model.insert(key(k), (revision, v)); }
                     None => { model.remove(&key(k)); }
                 }
             }
             prop_assert_eq!(store.revision(), revision);
-            prop_assert_eq!(store.events(0, 100).unwrap().len() as u64, revision);
+            prop_assert_eq!(store.events(0, 100).unwrap().len(), facts);
         }
         let stored: BTreeMap<_, _> = store.list::<u32>("things/").unwrap().into_iter()
             .map(|(key, entry)| (key, (entry.revision, entry.value))).collect();
@@ -169,4 +172,26 @@ fn a_conflict_names_the_record() {
         .unwrap_err();
     assert!(fault.is(CONFLICT), "{fault}");
     assert!(fault.args().any(|(_, value)| value == "guests/x"));
+}
+
+#[test]
+fn no_revision_means_two_things_when_a_crash_took_what_was_only_observed() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("store.redb");
+    let store = Store::open(&path, 1, &[]).unwrap();
+    store.commit(Txn::new().put("kept", &1)).unwrap();
+    let copy = dir.path().join("copy.redb");
+    let seen = store
+        .commit(
+            Txn::new()
+                .put("lost", &1)
+                .event(&json!({ "kind": "lost" }))
+                .observed(),
+        )
+        .unwrap();
+    std::fs::copy(&path, &copy).unwrap();
+    let after = Store::open(&copy, 1, &[]).unwrap();
+    let next = after.commit(Txn::new().event(&json!({ "kind": "new" }))).unwrap();
+    assert!(next > seen, "{next} {seen}");
+    assert_eq!(after.events(seen, 10).unwrap().len(), 1);
 }

@@ -46,4 +46,5 @@ step-digest = computing the digest
 step-wait = waiting for another run that makes the same image
 
 no-suite = the archive has no suite { $name }
+nothing-to-exclude = the archive has no package { $name } to leave out
 offline = the network is away: the last known state of { $name } was used

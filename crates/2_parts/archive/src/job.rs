@@ -87,6 +87,8 @@ pub enum Answer {
     Resolved {
         /// The packages, dependencies first.
         packages: Vec<Chosen>,
+        /// Names that were to be left out and that no index has.
+        strangers: Vec<String>,
     },
     /// To [`Request::Unpack`].
     Unpacked {

@@ -237,5 +237,9 @@ fn resolved(indexes: &[(PathBuf, usize)], arch: &str, wanted: &Wanted) -> Result
                 && !essential.iter().any(|e| e.name == p.name),
         })
         .collect();
-    Ok(Answer::Resolved { packages })
+    let unknown = |name: &&String| universe.get(name).is_none();
+    Ok(Answer::Resolved {
+        packages,
+        strangers: wanted.exclude.iter().filter(unknown).cloned().collect(),
+    })
 }

@@ -109,6 +109,9 @@ pub fn bootstrap(request: &BootstrapRequest, watcher: &dyn Watcher) -> Result<Su
     }
     let target = &request.target;
     let is_file = is_archive_name(target);
+    if !is_file && let Some(form) = other_form(target) {
+        return Err(Fault::new(unpack::COMPRESSION).arg("codec", form));
+    }
     let free = match fs::read_dir(target) {
         Ok(mut entries) => !is_file && entries.next().is_none(),
         Err(error) => error.kind() == std::io::ErrorKind::NotFound,
@@ -144,6 +147,19 @@ fn is_archive_name(path: &Path) -> bool {
     [".tar", ".tar.gz", ".tgz", ".tar.zst", ".tzst"]
         .iter()
         .any(|ending| name.ends_with(ending))
+}
+
+/// The form that a name asks for, of those that a bootstrap cannot write: nobody wants a directory `x.zip`.
+fn other_form(path: &Path) -> Option<String> {
+    const OTHERS: [&str; 13] = [
+        "zip", "xz", "txz", "bz2", "tbz2", "lz4", "gz", "zst", "iso", "img", "raw", "qcow2", "squashfs",
+    ];
+    let name = path.file_name().unwrap_or_default();
+    if name == "-" {
+        return Some("-".to_owned());
+    }
+    let ending = Path::new(name).extension()?.to_str()?.to_ascii_lowercase();
+    OTHERS.contains(&ending.as_str()).then_some(ending)
 }
 
 fn pack(tree: &Path, target: &Path, request: &BootstrapRequest, watcher: &dyn Watcher) -> Result<()> {
@@ -188,6 +204,8 @@ pub(crate) fn architecture(wanted: Option<&str>) -> Result<String> {
 struct Partial {
     path: PathBuf,
     _lock: fs::File,
+    /// Directories above it that were made for it, the lowest first.
+    made: Vec<PathBuf>,
 }
 
 impl Partial {
@@ -199,8 +217,13 @@ impl Partial {
         if path.exists() {
             sweep(&path);
         }
-        if let Some(parent) = path.parent() {
-            fs::create_dir_all(parent).at(parent)?;
+        let above = path.ancestors().skip(1);
+        let made: Vec<PathBuf> = above
+            .take_while(|dir| !dir.as_os_str().is_empty() && !dir.exists())
+            .map(Path::to_owned)
+            .collect();
+        if let Some(lowest) = made.first() {
+            fs::create_dir_all(lowest).at(lowest)?;
         }
         fs::create_dir(&path).map_err(|error| match error.kind() {
             std::io::ErrorKind::AlreadyExists => Fault::new(codes::TARGET_EXISTS)
@@ -212,7 +235,11 @@ impl Partial {
         rustix::fs::flock(&lock, FlockOperation::NonBlockingLockExclusive)
             .map_err(std::io::Error::from)
             .at(&path)?;
-        Ok(Partial { path, _lock: lock })
+        Ok(Partial {
+            path,
+            _lock: lock,
+            made,
+        })
     }
 
     fn keep(self, target: &Path) -> Result<()> {
@@ -224,5 +251,11 @@ impl Partial {
 impl Drop for Partial {
     fn drop(&mut self) {
         let _ = fs::remove_dir_all(&self.path);
+        for dir in &self.made {
+            // With something in it, like the tree that was made, it stays.
+            if fs::remove_dir(dir).is_err() {
+                break;
+            }
+        }
     }
 }

@@ -385,7 +385,11 @@ impl Maker<'_> {
         };
         match self.worker.ask(&request, self.watcher)? {
             // What the worker says becomes file names: it must not lead anywhere else.
-            Answer::Resolved { packages } if packages.iter().all(|p| is_plain(p, suites.len())) => {
+            Answer::Resolved { packages, strangers }
+                if packages.iter().all(|p| is_plain(p, suites.len())) =>
+            {
+                let note = |name| format!("nothing-to-exclude {name}");
+                self.notes.extend(strangers.into_iter().map(note));
                 Ok(packages)
             }
             _ => Err(unexpected()),

@@ -6,6 +6,7 @@ use std::io::{self, Read};
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::{FileTypeExt, MetadataExt, PermissionsExt, symlink};
 use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
 
 use archive::deb::Unpacked;
 use fault::{Fault, Result};
@@ -87,12 +88,18 @@ impl Drop for Scratch {
     }
 }
 
-/// Removes a directory that no process has locked.
+/// Removes a directory that no process has locked. Helpers of a killed run may still write into it for a moment, so
+/// this is tried for a while.
 pub(crate) fn sweep(path: &Path) {
-    if let Ok(file) = File::open(path)
+    const PATIENCE: Duration = Duration::from_secs(10);
+    let begin = Instant::now();
+    while begin.elapsed() < PATIENCE
+        && let Ok(file) = File::open(path)
         && rustix::fs::flock(&file, FlockOperation::NonBlockingLockExclusive).is_ok()
+        && fs::remove_dir_all(path).is_err()
     {
-        let _ = fs::remove_dir_all(path);
+        drop(file);
+        std::thread::sleep(Duration::from_millis(100));
     }
 }
 

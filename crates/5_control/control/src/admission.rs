@@ -140,6 +140,9 @@ pub fn spec(known: &Known, spec: &GuestSpec) -> Result<()> {
             return Err(value("env", key));
         }
     }
+    spec.labels
+        .iter()
+        .try_for_each(|(key, content)| label(key, content))?;
     if let Some(workdir) = &spec.workdir {
         inside("workdir", workdir)?;
     }
@@ -265,6 +268,18 @@ pub fn publish(known: &Known, wanted: &[Publish]) -> Result<()> {
         if twice {
             return Err(Fault::new(SPEC_INVALID).because_of(format!("port {} twice", one.host_port)));
         }
+    }
+    Ok(())
+}
+
+/// Labels are written into selectors and tables: keys are words, values one line.
+fn label(key: &str, content: &str) -> Result<()> {
+    let of_word = |byte: u8| byte.is_ascii_alphanumeric() || b"._/-".contains(&byte);
+    if key.is_empty() || key.len() > 63 || !key.bytes().all(of_word) {
+        return Err(value("labels", key));
+    }
+    if content.len() > 255 || content.chars().any(char::is_control) {
+        return Err(value("labels", content));
     }
     Ok(())
 }
@@ -469,6 +484,8 @@ mod tests {
                 json!({ "mounts": [{ "source": "/srv", "target": "/" }] }),
                 VALUE_INVALID,
             ),
+            (json!({ "labels": { "a b": "c" } }), VALUE_INVALID),
+            (json!({ "labels": { "tier": "two\nlines" } }), VALUE_INVALID),
             (json!({ "hostname": "a_b" }), VALUE_INVALID),
             (json!({ "stop_signal": "SIGNONE" }), VALUE_INVALID),
             (

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, MutexGuard, OnceLock, PoisonError, Weak};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use engine::protocol::FileJob;
 use engine::shim::Shim;
@@ -579,37 +579,27 @@ impl Control {
         Ok(stats)
     }
 
-    /// Blocks until the guest fulfils one of the conditions, `running`, `stopped`, `paused` or `ip`.
+    /// The guest as it is now when it fulfils one of the conditions: `running`, `stopped`, `paused`, `failed`, `ip`.
+    /// `removed` is fulfilled by none that is there: whoever waits for it waits for `GST001`.
     ///
     /// # Errors
-    /// `GST001`, `GST023`, `GST019` when the time is over; the guest's own reason when it failed instead.
-    pub fn wait(&self, name: &str, conditions: &[&str], timeout: Duration) -> Result<Guest> {
-        for condition in conditions {
-            if !matches!(*condition, "running" | "stopped" | "paused" | "ip" | "failed") {
-                return Err(Fault::new(CONDITION_UNKNOWN).arg("condition", condition));
-            }
+    /// `GST001`, `GST023`, `GST019` when it fulfils none yet; the guest's own reason when it failed instead.
+    pub fn fulfilled(&self, name: &str, conditions: &[&str]) -> Result<Guest> {
+        const KNOWN: [&str; 6] = ["running", "stopped", "paused", "ip", "failed", "removed"];
+        if let Some(condition) = conditions.iter().find(|condition| !KNOWN.contains(condition)) {
+            return Err(Fault::new(CONDITION_UNKNOWN).arg("condition", condition));
         }
-        let end = Instant::now() + timeout.min(Duration::from_secs(365 * 86_400));
-        loop {
-            let revision = self.house.store.revision();
-            let guest = self.guest(name)?;
-            if conditions.iter().any(|condition| fulfils(&guest, condition)) {
-                return Ok(guest);
-            }
-            let quiet = self.runner.open_in(&guest.id.0)?.is_empty();
-            if let (Phase::Failed, true, Some(reason)) = (guest.status.phase, quiet, &guest.status.reason) {
-                return Err(reason.clone());
-            }
-            let left = end.saturating_duration_since(Instant::now());
-            if left.is_zero() {
-                return Err(Fault::new(WAIT_OVER)
-                    .arg("name", name)
-                    .arg("waited", conditions.join(","))
-                    .arg("phase", format!("{:?}", guest.status.phase).to_lowercase()));
-            }
-            self.house
-                .store
-                .wait_beyond(revision, left.min(Duration::from_secs(1)));
+        let guest = self.guest(name)?;
+        if conditions.iter().any(|condition| fulfils(&guest, condition)) {
+            return Ok(guest);
+        }
+        let quiet = self.runner.open_in(&guest.id.0)?.is_empty();
+        match (guest.status.phase, quiet, &guest.status.reason) {
+            (Phase::Failed, true, Some(reason)) if conditions != ["removed"] => Err(reason.clone()),
+            (phase, ..) => Err(Fault::new(WAIT_OVER)
+                .arg("name", name)
+                .arg("waited", conditions.join(","))
+                .arg("phase", format!("{phase:?}").to_lowercase())),
         }
     }
 
@@ -718,6 +708,7 @@ fn fulfils(guest: &Guest, condition: &str) -> bool {
         "stopped" => matches!(status.phase, Phase::Stopped | Phase::Defined | Phase::Failed),
         "paused" => status.phase == Phase::Paused,
         "failed" => status.phase == Phase::Failed,
+        "removed" => false,
         _ => status.phase == Phase::Running && status.nics.iter().any(|nic| !nic.addresses.is_empty()),
     }
 }

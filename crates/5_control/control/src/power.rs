@@ -71,7 +71,8 @@ pub(crate) fn image() -> Step<House> {
                 .change(stored.id(), |stored, txn| {
                     stored.guest.spec.image_digest = Some(image.spec.digest.clone());
                     stored.layers.clone_from(&image.layers);
-                    Ok(txn)
+                    // On disk with the operation's next word at the latest; until then this step is repeated.
+                    Ok(txn.observed())
                 })
                 .map(drop)
         },
@@ -124,7 +125,9 @@ pub(crate) fn set_up() -> Step<House> {
                 Some("none") | None => None,
                 given => given,
             };
-            if let Some(plan) = setup::process(&spec.setup, &spec.init, host_keys, proxy) {
+            let plan = setup::process(&spec.setup, &spec.init, host_keys, proxy);
+            let nothing_done = plan.is_none();
+            if let Some(plan) = plan {
                 let (exit, output) = house.shim(&stored)?.run(plan, setup::SCRIPT.to_owned())?;
                 if exit != ExitStatus::Code(0) {
                     return Err(setup_failed(&stored, exit, &output));
@@ -133,7 +136,7 @@ pub(crate) fn set_up() -> Step<House> {
             house
                 .change(&id, |stored, txn| {
                     stored.set_up = true;
-                    Ok(txn)
+                    Ok(if nothing_done { txn.observed() } else { txn })
                 })
                 .map(drop)
         },
@@ -327,7 +330,8 @@ pub(crate) fn settle() -> Step<House> {
                         None => Vec::new(),
                     };
                     let event = fact(kind, &stored.guest.name, &details);
-                    Ok(txn.event(&event))
+                    // On disk with the operation's end at the latest; until then this step is repeated.
+                    Ok(txn.event(&event).observed())
                 })
                 .map(drop)
         },

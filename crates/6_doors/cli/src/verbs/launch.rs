@@ -3,7 +3,6 @@
 use std::collections::BTreeMap;
 use std::io::{self, IsTerminal};
 use std::path::Path;
-use std::time::{Duration, Instant};
 
 use clap::{ArgMatches, Command};
 use clap_complete::ArgValueCandidates;
@@ -32,8 +31,8 @@ const DEFAULT_NETWORK: &str = "default";
 /// Seconds to wait for an address before launch ends without one.
 const ADDRESS_PATIENCE: u64 = 10;
 
-/// How long the end of a command waits for the removal of its guest.
-const REMOVAL: Duration = Duration::from_secs(10);
+/// Seconds that the end of a command waits for the removal of its guest.
+const REMOVAL: u64 = 10;
 
 /// Grammar of `launch`.
 pub fn grammar(command: Command) -> Command {
@@ -515,10 +514,8 @@ fn in_foreground(context: &Context, request: &LaunchRequest) -> Result<u8> {
 
 /// A guest that is removed when it stops is gone when its command seems to end here; not waited for without end.
 fn await_removal(client: &client::Client, name: &str) {
-    let begin = Instant::now();
-    while begin.elapsed() < REMOVAL && client.guest(name).is_ok() {
-        std::thread::sleep(Duration::from_millis(10));
-    }
+    // One that is gone already is as good, and what does not go in time shows in `ls`.
+    let _ = client.wait(name, &["removed"], Some(REMOVAL));
 }
 
 #[cfg(test)]

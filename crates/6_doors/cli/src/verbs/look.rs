@@ -393,7 +393,7 @@ pub fn wait_grammar(command: Command) -> Command {
             choice(
                 "condition",
                 "CONDITION",
-                &["running", "ip", "stopped", "paused", "failed"],
+                &["running", "ip", "stopped", "paused", "failed", "removed"],
             )
             .required(true)
             .long(None)

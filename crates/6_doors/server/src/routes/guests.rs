@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use axum::Json;
 use axum::extract::{ConnectInfo, State};
 use axum::response::{IntoResponse, Response};
-use control::codes::WAIT_OVER;
+use control::codes::{UNKNOWN, WAIT_OVER};
 use model::api::{
     ErrorBody, ExecRequest, Explanation, GuestStats, LaunchRequest, PasswdRequest, PublishRequest,
     RenameRequest, Session, SpecPatch, StopRequest,
@@ -225,7 +225,8 @@ pub(crate) async fn console(State(door): State<Door>, Named(name): Named) -> Ans
 #[derive(Deserialize, IntoParams)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct WaitQuery {
-    /// Conditions of which one is enough, joined by commas: `running`, `stopped`, `paused`, `failed`, `ip`.
+    /// Conditions of which one is enough, joined by commas: `running`, `stopped`, `paused`, `failed`, `ip`,
+    /// `removed`.
     #[serde(default, rename = "for")]
     condition: Option<String>,
     /// Seconds until it is given up; 60 when absent.
@@ -233,7 +234,7 @@ pub(crate) struct WaitQuery {
     timeout: Option<u64>,
 }
 
-/// The guest, as soon as it is as wanted.
+/// The guest, as soon as it is as wanted; one that is removed as it was last seen.
 #[utoipa::path(get, path = "/v1/guests/{name}/wait", operation_id = "wait_guest", params(("name" = String, Path), WaitQuery),
     responses((status = 200, body = schemas::Guest), (status = "default", body = ErrorBody)))]
 pub(crate) async fn wait(
@@ -242,18 +243,26 @@ pub(crate) async fn wait(
     Params(query): Params<WaitQuery>,
 ) -> Answer<Guest> {
     let condition = query.condition.unwrap_or_else(|| "running".to_owned());
+    let removal = condition.split(',').any(|word| word == "removed");
     let patience = Duration::from_secs(query.timeout.unwrap_or(PATIENCE).min(365 * 86_400));
     let end = Instant::now() + patience;
     let mut stored = door.stored();
+    let mut seen: Option<Guest> = None;
     loop {
         stored.mark_unchanged();
         let (name, condition) = (name.clone(), condition.clone());
         let looked = door.ask(move |control| {
             let conditions: Vec<&str> = condition.split(',').collect();
-            control.wait(&name, &conditions, Duration::ZERO)
+            let guest = if removal { control.guest(&name).ok() } else { None };
+            Ok((guest, control.fulfilled(&name, &conditions)))
         });
-        match looked.await {
-            Err(Refusal(fault)) if fault.is(WAIT_OVER) => {
+        match looked.await? {
+            (guest, Err(fault)) if fault.is(WAIT_OVER) => {
+                // Another of the same name is not the one that was asked for.
+                match (seen, guest) {
+                    (Some(gone), Some(other)) if gone.id != other.id => return Ok(Json(gone)),
+                    (known, guest) => seen = guest.or(known),
+                }
                 let left = end.saturating_duration_since(Instant::now());
                 if left.is_zero() {
                     return Err(Refusal(fault));
@@ -262,7 +271,11 @@ pub(crate) async fn wait(
                 let nap = left.min(Duration::from_secs(1));
                 let _ = tokio::time::timeout(nap, stored.changed()).await;
             }
-            done => return Ok(Json(done?)),
+            (_, Err(fault)) => match seen {
+                Some(gone) if fault.is(UNKNOWN) => return Ok(Json(gone)),
+                _ => return Err(Refusal(fault)),
+            },
+            (_, Ok(guest)) => return Ok(Json(guest)),
         }
     }
 }
