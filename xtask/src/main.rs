@@ -3,6 +3,7 @@
 mod bench;
 mod build;
 mod docs;
+mod fuzz;
 mod house;
 mod licence;
 mod stages;
@@ -30,6 +31,8 @@ test grounds
   fresh                  `make run` in a fresh Debian tree, as an ordinary user
   perf [NAME] [ARG…]     a measurement of tests/perf, or their names
   soak [NAME] [ARG…]     an endurance run of tests/soak, or their names
+  fuzz [TARGET…] [--seconds N]
+                         the targets of fuzz/ for N seconds each (30), with coverage
 ";
 
 fn main() -> ExitCode {
@@ -48,6 +51,7 @@ fn main() -> ExitCode {
         "fresh" => stages::fresh::run(&rest),
         "perf" => bench::run("perf", &rest),
         "soak" => bench::run("soak", &rest),
+        "fuzz" => fuzz::run(&rest),
         "" | "help" | "-h" | "--help" => {
             print!("{HELP}");
             Ok(())

@@ -30,8 +30,13 @@ impl Look {
             seen.insert(format!("link {link}"));
         }
         for line in sh("ip -o addr; ip route; ip -6 route").ok().lines() {
+            // A bridge gets its link-local address by itself, a while after it first had a carrier.
+            if line.contains("fe80::") {
+                continue;
+            }
             // Lifetimes tick; everything else of an address counts.
-            let words = line.split_whitespace().filter(|word| !word.ends_with("sec"));
+            let passing = |word: &&str| !word.ends_with("sec") && *word != "tentative" && *word != "linkdown";
+            let words = line.split_whitespace().filter(passing);
             seen.insert(format!("address {}", words.collect::<Vec<_>>().join(" ")));
         }
         for line in sh("nft --stateless list ruleset").ok().lines() {

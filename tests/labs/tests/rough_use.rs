@@ -162,3 +162,24 @@ fn a_shim_that_does_not_answer_hardly_holds_up_the_list() {
     assert!(took < Duration::from_secs(10), "{took:?}");
     host.purge(&["wedged", "well"]);
 }
+
+#[test]
+fn a_system_that_ends_at_once_is_not_called_started() {
+    let (host, _turn) = host();
+    host.ok("launch debian/12 brief --no-start");
+    let folder = tempfile::tempdir().unwrap();
+    let init = folder.path().join("systemd");
+    std::fs::write(&init, "#!/bin/sh\nexit 7\n").unwrap();
+    sh(&format!("chmod 755 {}", init.display())).ok();
+    host.run(&[
+        "cp",
+        &init.display().to_string(),
+        "brief:/usr/lib/systemd/systemd",
+    ])
+    .ok();
+    for verb in ["start", "restart"] {
+        let said = host.run(&[verb, "brief"]).fault("CLI034");
+        assert!(said.contains('7'), "{verb}: {said}");
+    }
+    host.purge(&["brief"]);
+}

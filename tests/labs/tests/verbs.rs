@@ -174,6 +174,10 @@ fn waiting_for_a_guest_ends_when_it_is_so_and_says_what_it_waited_for() {
     let said = host.posada("wait wt stopped --timeout 1");
     assert!(said.code != 0 && said.err.contains("stopped"), "{said:?}");
     host.purge(&["wt"]);
+    host.ok("launch --rm --detach debian/12 brief -- sleep 2");
+    host.ok("wait brief removed --timeout 30");
+    host.run(&["show", "brief"]).fault("GST001");
+    host.run(&["wait", "brief", "removed"]).fault("GST001");
 }
 
 #[test]

@@ -182,8 +182,15 @@ pub(crate) fn start() -> Step<House> {
             let stored = house.guest(&id)?;
             let mut shim = house.shim(&stored)?;
             if shim.status()?.phase == Phase::Starting {
+                let t0 = Instant::now();
                 house.watch.subscribe(&id, &house.run_of(&id))?;
+                let t1 = Instant::now();
                 shim.start()?;
+                eprintln!(
+                    "TIMING   subscribe {:.2} shim.start {:.2}",
+                    (t1 - t0).as_secs_f64() * 1e3,
+                    t1.elapsed().as_secs_f64() * 1e3
+                );
                 let unenforced = match shim.limit(stored.guest.spec.limits.clone()) {
                     Ok(list) => list,
                     // A command that has ended already has no limits left to apply.
@@ -208,12 +215,18 @@ pub(crate) fn boot() -> Step<House> {
         run: |house, work| {
             let stored = house.guest(&id_of(work)?)?;
             let begin = Instant::now();
+            let mut waited = false;
             while booting(house, &stored) {
+                waited = true;
                 if begin.elapsed() > BOOT || work.safe_point().is_err() {
                     work.notice("notice-booting");
                     break;
                 }
                 std::thread::sleep(Duration::from_millis(20));
+            }
+            if waited {
+                // It may have ended meanwhile.
+                house.refresh(stored.id())?;
             }
             Ok(())
         },

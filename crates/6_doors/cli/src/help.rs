@@ -12,6 +12,15 @@ use crate::{codes, grammar};
 /// The whole command tree, in the language of the words.
 #[must_use]
 pub fn tree(words: &Words) -> Command {
+    let root = localize(wordless(), words, "cli");
+    let page = StyledStr::from(root_page(&root, words));
+    root.override_help(page)
+}
+
+/// The whole command tree without any words: enough to read a command line that is in order, and made in a tenth of
+/// the time.
+#[must_use]
+pub fn wordless() -> Command {
     let mut root = Command::new("posada")
         .version(env!("CARGO_PKG_VERSION"))
         .disable_help_subcommand(true)
@@ -45,9 +54,7 @@ pub fn tree(words: &Words) -> Command {
                 .hide(verb.group == Group::Hidden),
         );
     }
-    let root = localize(root, words, "cli");
-    let page = StyledStr::from(root_page(&root, words));
-    root.override_help(page)
+    root
 }
 
 /// Gives a command, its arguments and its sub-commands their words: `cli-VERB` (what it does), `cli-VERB.ARGUMENT`,

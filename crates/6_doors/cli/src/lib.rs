@@ -50,7 +50,10 @@ pub fn main(args: impl Iterator<Item = OsString>) -> ExitCode {
     }
     let mut context = Context::new(words, PathBuf::from(DEFAULT_SOCKET));
     context.color_errors = colored(None, io::stderr().is_terminal());
-    let status = match help::tree(&context.words).try_get_matches_from(args) {
+    let read = help::wordless().try_get_matches_from(&args);
+    // Help and complaints need the words.
+    let read = read.or_else(|_| help::tree(&context.words).try_get_matches_from(&args));
+    let status = match read {
         Ok(matches) => run(&mut context, &matches),
         Err(error) => refuse(&context, &error),
     };

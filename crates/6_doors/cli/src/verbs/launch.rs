@@ -342,13 +342,8 @@ pub fn run(context: &Context, matches: &ArgMatches) -> Result<u8> {
     let guest = settle(context, &id.unwrap_or_else(|| name_of(&operation, &request)))?;
     print_new(context, &operation, Some(&guest))?;
     tell_next(context, &guest);
-    if let (Phase::Stopped | Phase::Failed, Init::System, Some(exit)) =
-        (guest.status.phase, &guest.spec.init, guest.status.exit)
-        && !request.no_start
-    {
-        return Err(Fault::new(codes::ENDED_AT_ONCE)
-            .arg("name", &guest.name)
-            .arg("exit", crate::verbs::show::exit_text(context, exit)));
+    if !request.no_start {
+        super::life::still_up(context, &guest)?;
     }
     Ok(failure::status::OK)
 }

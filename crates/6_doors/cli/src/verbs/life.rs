@@ -6,7 +6,7 @@ use clap::{ArgMatches, Command};
 use client::Client;
 use fault::{Fault, Result};
 use model::api::{RenameRequest, StopRequest};
-use model::{Operation, Phase};
+use model::{Guest, Init, Operation, Phase};
 
 use crate::context::Context;
 use crate::grammar::{assent, one_guest, option, positional, selector, switch};
@@ -49,13 +49,27 @@ pub fn each(
     done: &str,
     begin: impl Fn(&Client, &str) -> Result<Operation>,
 ) -> Result<u8> {
+    each_then(context, names, done, begin, |_| Ok(()))
+}
+
+/// As [`each`], with a look at each guest afterwards.
+fn each_then(
+    context: &Context,
+    names: &[String],
+    done: &str,
+    begin: impl Fn(&Client, &str) -> Result<Operation>,
+    look: impl Fn(&str) -> Result<()>,
+) -> Result<u8> {
     let client = context.client()?;
     let begun: Vec<_> = names.iter().map(|name| (name, begin(client, name))).collect();
     let several = names.len() > 1;
     let mut failed = 0;
     for (name, operation) in begun {
-        match operation.and_then(|operation| progress::follow(context, operation)) {
-            Ok(_) => context.note(done, &[("name", name.as_str().into())]),
+        let ended = operation
+            .and_then(|operation| progress::follow(context, operation))
+            .and_then(|_| look(name));
+        match ended {
+            Ok(()) => context.note(done, &[("name", name.as_str().into())]),
             Err(fault) if fault.is(codes::DETACHED) || !several => return Err(fault),
             Err(fault) => {
                 failure::tell(context, &fault, Some(name));
@@ -74,7 +88,29 @@ pub fn each(
 /// `start`.
 pub fn start(context: &Context, matches: &ArgMatches) -> Result<u8> {
     let names = select::names(context, matches)?;
-    each(context, &names, "cli-started", |client, name| client.start(name))
+    let begin = |client: &Client, name: &str| client.start(name);
+    each_then(context, &names, "cli-started", begin, |name| {
+        stays_up(context, name)
+    })
+}
+
+fn stays_up(context: &Context, name: &str) -> Result<()> {
+    // One that is gone already has done what it was started for.
+    let guest = context.client()?.guest(name);
+    guest.map_or(Ok(()), |guest| still_up(context, &guest))
+}
+
+/// Refuses to call a system started that has ended already; a command may end whenever it is done.
+///
+/// # Errors
+/// [`codes::ENDED_AT_ONCE`].
+pub fn still_up(context: &Context, guest: &Guest) -> Result<()> {
+    match (guest.status.phase, &guest.spec.init, guest.status.exit) {
+        (Phase::Stopped | Phase::Failed, Init::System, Some(exit)) => Err(Fault::new(codes::ENDED_AT_ONCE)
+            .arg("name", &guest.name)
+            .arg("exit", super::show::exit_text(context, exit))),
+        _ => Ok(()),
+    }
 }
 
 fn stop_request(matches: &ArgMatches) -> Result<StopRequest> {
@@ -101,8 +137,9 @@ pub fn stop(context: &Context, matches: &ArgMatches) -> Result<u8> {
 pub fn restart(context: &Context, matches: &ArgMatches) -> Result<u8> {
     let names = select::names(context, matches)?;
     let request = stop_request(matches)?;
-    each(context, &names, "cli-restarted", |client, name| {
-        client.restart(name, &request)
+    let begin = |client: &Client, name: &str| client.restart(name, &request);
+    each_then(context, &names, "cli-restarted", begin, |name| {
+        stays_up(context, name)
     })
 }
 
