@@ -6,17 +6,19 @@
 //! all that watchers need. The interface blocks; a commit is on disk when [`Store::commit`] returns, unless the
 //! transaction was marked [`Txn::observed`].
 
+mod commits;
 mod format;
 mod txn;
 
 use std::path::{Path, PathBuf};
-use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use fault::{Code, Fault, OrFault, Result};
 use redb::{Database, ReadableDatabase, TableDefinition};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
+
+use commits::Commits;
 
 pub use format::Migration;
 pub use txn::{Expected, NewEvent, Txn};
@@ -72,8 +74,7 @@ pub struct StoredEvent {
 pub struct Store {
     database: Database,
     path: PathBuf,
-    revision: Mutex<u64>,
-    changed: Condvar,
+    commits: Commits,
 }
 
 impl Store {
@@ -96,8 +97,7 @@ impl Store {
         Ok(Store {
             database,
             path: path.to_owned(),
-            revision: Mutex::new(revision),
-            changed: Condvar::new(),
+            commits: Commits::new(revision),
         })
     }
 
@@ -166,43 +166,30 @@ impl Store {
 
     /// The revision of the last change.
     pub fn revision(&self) -> u64 {
-        *self.lock()
+        self.commits.revision()
+    }
+
+    /// A revision after which the record of this key was surely neither written nor deleted: for watchers of one
+    /// record, who need not read it again because of others.
+    pub fn touched(&self, key: &str) -> u64 {
+        self.commits.touched(key)
     }
 
     /// Blocks until the revision is greater than `since` or the time is over; returns the revision then.
     pub fn wait_beyond(&self, since: u64, timeout: Duration) -> u64 {
-        let end = Instant::now() + timeout;
-        let mut revision = self.lock();
-        while *revision <= since {
-            let left = end.saturating_duration_since(Instant::now());
-            if left.is_zero() {
-                break;
-            }
-            revision = self
-                .changed
-                .wait_timeout(revision, left)
-                .unwrap_or_else(PoisonError::into_inner)
-                .0;
-        }
-        *revision
+        self.commits.wait_beyond(since, timeout)
     }
 
-    /// Does a transaction; returns the new revision.
+    /// Does a transaction; returns the new revision. Those that come at the same time share the way to the disk.
     ///
     /// # Errors
     /// [`CONFLICT`] when a precondition does not hold, [`STORE_BROKEN`]; nothing has changed then.
     pub fn commit(&self, txn: Txn) -> Result<u64> {
-        let mut revision = self.lock();
-        let next = *revision + 1;
-        let done = txn.apply(&self.database, next);
-        match done.map_err(|error| broken(&self.path, error))? {
-            Ok(()) => {
-                *revision = next;
-                self.changed.notify_all();
-                Ok(next)
-            }
-            Err(conflict) => Err(conflict),
-        }
+        self.commits.commit(&self.database, txn, |cause| {
+            Fault::new(STORE_BROKEN)
+                .arg("path", self.path.display())
+                .because_of(cause)
+        })
     }
 
     /// Reads, changes and writes one record, again when somebody else was faster; `change` may refuse. Returns what
@@ -228,10 +215,6 @@ impl Store {
                 Err(fault) => return Err(fault),
             }
         }
-    }
-
-    fn lock(&self) -> MutexGuard<'_, u64> {
-        self.revision.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn read<T>(&self, work: impl FnOnce() -> Result<T, redb::Error>) -> Result<T> {

@@ -3,10 +3,10 @@
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use fault::{Fault, Result};
-use redb::{Database, Durability, ReadableTable, ReadableTableMetadata};
+use redb::{ReadableTable, ReadableTableMetadata};
 use serde::Serialize;
 
-use crate::{CONFLICT, EVENTS, EVENTS_KEPT, META, RECORDS, REVISION};
+use crate::{CONFLICT, EVENTS, EVENTS_KEPT, RECORDS};
 
 /// What a record must be for a transaction to happen.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -81,36 +81,45 @@ impl Txn {
         self
     }
 
-    /// Does it with the given revision. The inner result tells whether the preconditions held.
-    pub(crate) fn apply(&self, database: &Database, revision: u64) -> Result<Result<()>, redb::Error> {
-        let mut write = database.begin_write()?;
-        if self.observed {
-            write.set_durability(Durability::None)?;
+    /// Whether it may reach the disk later than it is seen.
+    pub(crate) fn is_observed(&self) -> bool {
+        self.observed
+    }
+
+    /// Does it within a write of the database, with the given revision. The inner result tells whether the
+    /// preconditions held; when they did not, nothing has changed.
+    pub(crate) fn apply(
+        &self,
+        write: &redb::WriteTransaction,
+        revision: u64,
+    ) -> Result<Result<()>, redb::Error> {
+        let mut records = write.open_table(RECORDS)?;
+        for (key, expected) in &self.expected {
+            let found = records.get(key.as_str())?.map(|guard| guard.value().0);
+            let holds = match expected {
+                Expected::Absent => found.is_none(),
+                Expected::Present => found.is_some(),
+                Expected::Revision(revision) => found == Some(*revision),
+            };
+            if !holds {
+                return Ok(Err(Fault::new(CONFLICT).arg("key", key)));
+            }
         }
-        {
-            let mut records = write.open_table(RECORDS)?;
-            for (key, expected) in &self.expected {
-                let found = records.get(key.as_str())?.map(|guard| guard.value().0);
-                let holds = match expected {
-                    Expected::Absent => found.is_none(),
-                    Expected::Present => found.is_some(),
-                    Expected::Revision(revision) => found == Some(*revision),
-                };
-                if !holds {
-                    return Ok(Err(Fault::new(CONFLICT).arg("key", key)));
-                }
-            }
-            for (key, change) in &self.changes {
-                match change {
-                    Some(bytes) => records.insert(key.as_str(), (revision, bytes.as_slice()))?,
-                    None => records.remove(key.as_str())?,
-                };
-            }
+        for (key, change) in &self.changes {
+            match change {
+                Some(bytes) => records.insert(key.as_str(), (revision, bytes.as_slice()))?,
+                None => records.remove(key.as_str())?,
+            };
+        }
+        if !self.events.is_empty() {
             self.append_events(&mut write.open_table(EVENTS)?, revision)?;
-            write.open_table(META)?.insert(REVISION, revision)?;
         }
-        write.commit()?;
         Ok(Ok(()))
+    }
+
+    /// Keys that it writes or deletes.
+    pub(crate) fn keys(&self) -> impl Iterator<Item = &String> {
+        self.changes.iter().map(|(key, _)| key)
     }
 
     fn append_events(

@@ -57,6 +57,9 @@ pub struct InstanceStatus {
     /// Process 1 runs, and will tell when the system is up, but has not yet. Never for what tells nothing.
     #[serde(default)]
     pub booting: bool,
+    /// What of its limits this host does not enforce; none when that is not told.
+    #[serde(default)]
+    pub unenforced: Option<Vec<Unenforced>>,
 }
 
 /// A process started beside the guest's own.

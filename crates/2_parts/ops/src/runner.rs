@@ -49,7 +49,7 @@ struct Inner {
 
 /// The number of the last change of any operation, and who wants to know.
 #[derive(Default)]
-struct Changes {
+pub(crate) struct Changes {
     last: AtomicU64,
     lock: Mutex<()>,
     changed: Condvar,
@@ -58,7 +58,7 @@ struct Changes {
 
 impl Changes {
     /// The next number: microseconds since 1970, at least one more than the last, so that numbers grow over restarts.
-    fn tell(&self) -> u64 {
+    pub(crate) fn tell(&self) -> u64 {
         let now = micros();
         let update = |last: u64| Some(now.max(last + 1));
         let last = match self.last.fetch_update(Ordering::SeqCst, Ordering::SeqCst, update) {
@@ -67,7 +67,8 @@ impl Changes {
         now.max(last + 1)
     }
 
-    fn wake(&self, revision: u64) {
+    /// Wakes whoever waits for changes; once what has changed can be seen.
+    pub(crate) fn wake(&self, revision: u64) {
         drop(self.lock.lock().unwrap_or_else(PoisonError::into_inner));
         self.changed.notify_all();
         if let Some(listener) = self.listener.get() {
@@ -210,6 +211,13 @@ impl<C: ?Sized + Send + Sync + 'static> Runner<C> {
         }
     }
 
+    /// The revision of an operation under way as far as memory knows it; none of one that has ended, or is unknown.
+    #[must_use]
+    pub fn told(&self, id: &Id) -> Option<u64> {
+        let inner = self.lock();
+        inner.live.get(id).map(|live| live.revision())
+    }
+
     /// Asks an operation to end; what it has done is undone.
     ///
     /// # Errors
@@ -227,6 +235,7 @@ impl<C: ?Sized + Send + Sync + 'static> Runner<C> {
         let entry = updated.ok_or_else(|| unknown(id))?;
         if let Some(live) = self.lock().live.get(id) {
             live.cancel.store(true, Ordering::Relaxed);
+            live.tell(revision);
         }
         self.changes.wake(revision);
         Ok(self.now(entry.value.operation))
@@ -264,6 +273,7 @@ impl<C: ?Sized + Send + Sync + 'static> Runner<C> {
             let mut inner = self.lock();
             let live = inner.live.entry(id.clone()).or_default();
             live.cancel.store(stored.cancel, Ordering::Relaxed);
+            live.tell(stored.operation.revision);
             let queue = inner.queues.entry(stored.queue.clone()).or_default();
             queue.push_back(id);
             queue.len() == 1
@@ -306,15 +316,10 @@ impl<C: ?Sized + Send + Sync + 'static> Runner<C> {
     }
 
     fn run(&self, context: &C, stored: Stored, live: Arc<Live>) {
-        let changes = Arc::clone(&self.changes);
         let mut work = Work {
             stored,
             live,
-            tell: Arc::new(move || {
-                let revision = changes.tell();
-                changes.wake(revision);
-                revision
-            }),
+            changes: Arc::clone(&self.changes),
             step: "",
             forward: true,
         };
@@ -386,6 +391,8 @@ impl<C: ?Sized + Send + Sync + 'static> Runner<C> {
         let event = ended_event(&work.stored.operation);
         let txn = self.forget_old(Txn::new()).event(&event);
         self.save(work, txn);
+        // From here on its record says all.
+        self.lock().live.remove(&work.stored.operation.id);
         self.changes.wake(revision);
     }
 

@@ -1,7 +1,7 @@
 //! What a step is given: arguments, notes of earlier steps, results, progress and the wish to cancel.
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, PoisonError};
 
 use fault::{Fault, OrFault, Result};
 use model::{CANCELLED, Id, Operation, Progress, Watcher};
@@ -10,6 +10,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
 use crate::RECORD_INCOMPLETE;
+use crate::runner::Changes;
 
 /// An operation as it is stored.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -43,11 +44,24 @@ pub(crate) struct Live {
     pub progress: std::sync::Mutex<(u64, Option<Progress>)>,
 }
 
+impl Live {
+    /// The revision of its last change.
+    pub(crate) fn revision(&self) -> u64 {
+        self.progress.lock().unwrap_or_else(PoisonError::into_inner).0
+    }
+
+    /// It has changed, but for its progress.
+    pub(crate) fn tell(&self, revision: u64) {
+        let mut progress = self.progress.lock().unwrap_or_else(PoisonError::into_inner);
+        progress.0 = progress.0.max(revision);
+    }
+}
+
 /// One operation under way, as its steps see it.
 pub struct Work {
     pub(crate) stored: Stored,
     pub(crate) live: Arc<Live>,
-    pub(crate) tell: Arc<dyn Fn() -> u64 + Send + Sync>,
+    pub(crate) changes: Arc<Changes>,
     pub(crate) step: &'static str,
     pub(crate) forward: bool,
 }
@@ -80,7 +94,7 @@ impl Work {
                 submitted: 0,
             },
             live: Arc::default(),
-            tell: Arc::new(|| 0),
+            changes: Arc::default(),
             step: "",
             forward: true,
         }
@@ -175,13 +189,9 @@ impl Watcher for Work {
         if progress.step.is_empty() {
             self.step.clone_into(&mut progress.step);
         }
-        let revision = (self.tell)();
-        let mut live = self
-            .live
-            .progress
-            .lock()
-            .unwrap_or_else(std::sync::PoisonError::into_inner);
-        *live = (revision, Some(progress));
+        let revision = self.changes.tell();
+        *(self.live.progress.lock()).unwrap_or_else(PoisonError::into_inner) = (revision, Some(progress));
+        self.changes.wake(revision);
     }
 
     fn is_cancelled(&self) -> bool {

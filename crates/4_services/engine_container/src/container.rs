@@ -160,7 +160,7 @@ impl Container {
     }
 
     /// The end of process 1 ended its pid namespace; whoever else was moved into the cgroup ends here.
-    fn empty_cgroup(&self) -> Result<()> {
+    fn empty_cgroup(&mut self) -> Result<()> {
         if self.cgroups.procs(&self.plan.cgroup)?.is_empty() {
             return Ok(());
         }
@@ -213,13 +213,15 @@ impl Container {
         self.cgroups.remove(path)
     }
 
-    fn make_cgroup(&self) -> Result<()> {
+    fn make_cgroup(&mut self) -> Result<()> {
         let request = Request {
             limits: cgroup_limits(&self.plan.limits),
             owner: self.plan.ids.map(|ids| (ids.base, ids.base)),
             restrict_devices: self.plan.ids.is_none(),
         };
-        self.cgroups.create(&self.plan.cgroup, &request).map(drop)
+        let missing = self.cgroups.create(&self.plan.cgroup, &request)?;
+        self.status.unenforced = Some(unenforced(missing));
+        Ok(())
     }
 
     fn first_streams(&self) -> io::Result<(Stdio, ConsoleEnd)> {
@@ -522,11 +524,12 @@ impl Accounting for Container {
             Vec::new()
         };
         self.plan.limits = limits.clone();
-        let unenforced = |missing: jail::cgroup::Missing| Unenforced {
-            limit: missing.limit.to_owned(),
-            reason: missing.reason,
-        };
-        Ok(missing.into_iter().map(unenforced).collect())
+        let mut told = unenforced(missing);
+        // What its devices may be is settled when the cgroup is made.
+        let before = self.status.unenforced.take().unwrap_or_default();
+        told.extend(before.into_iter().filter(|one| one.limit == "devices"));
+        self.status.unenforced = Some(told.clone());
+        Ok(told)
     }
 
     fn stats(&mut self) -> Result<GuestStats> {
@@ -557,6 +560,14 @@ fn executable(pid: u32) -> PathBuf {
 
 fn tells_of_its_boot(pid: u32) -> bool {
     executable(pid).file_name().is_some_and(|name| name == "systemd")
+}
+
+fn unenforced(missing: Vec<jail::cgroup::Missing>) -> Vec<Unenforced> {
+    let told = |missing: jail::cgroup::Missing| Unenforced {
+        limit: missing.limit.to_owned(),
+        reason: missing.reason,
+    };
+    missing.into_iter().map(told).collect()
 }
 
 /// The limits of a spec as the cgroup module takes them.

@@ -299,6 +299,11 @@ impl Table {
         Ok(())
     }
 
+    /// Whether nobody has changed the host's rule set since ours was last seen whole.
+    pub(crate) fn is_untouched(&self) -> bool {
+        self.listing.is_some() && self.generation.is_some() && Nft::generation() == self.generation
+    }
+
     /// Deletes our table.
     pub(crate) fn remove(&mut self) -> Result<()> {
         *self = Table::default();

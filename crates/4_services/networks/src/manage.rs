@@ -7,6 +7,7 @@ use std::os::fd::{BorrowedFd, OwnedFd};
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard};
+use std::time::{Duration, Instant};
 
 use fault::{Fault, OrFault, Result};
 use jail::recipe::NicSetup;
@@ -84,7 +85,13 @@ pub(crate) struct Active {
     pub(crate) config: Option<Config>,
     /// Whether it shall be up: this daemon brought it up or found it so.
     pub(crate) wanted: bool,
+    /// When all of it was last brought into line, and its bridge then.
+    pub(crate) whole: Option<(Instant, u32)>,
 }
+
+/// How long a network that was brought into line counts as whole while its bridge, the packet filter and its process
+/// are as they were: of several cards that are plugged in at once, one looks after the rest.
+const WHOLE: Duration = Duration::from_secs(1);
 
 impl Networks {
     /// Reads what is stored and finds the network processes that run; changes nothing on the host.
@@ -121,6 +128,7 @@ impl Networks {
                     wanted: process.is_some(),
                     process,
                     config: None,
+                    whole: None,
                 },
             );
         }
@@ -252,12 +260,22 @@ impl Networks {
             return Ok(());
         };
         let mut links = Links::open()?;
+        let mut plugged = Vec::new();
         for (_, card) in cards {
-            if let Some(link) = links.find(&card.host_link())? {
-                links.delete(&link)?;
-            }
+            plugged.extend(links.find(&card.host_link())?);
         }
-        Ok(())
+        if plugged.is_empty() {
+            return Ok(());
+        }
+        // The kernel waits for every processor before a cable is gone; nobody else has to. By its number it is surely
+        // the one that was found here, whatever is plugged in meanwhile.
+        let unplug = move || plugged.iter().try_for_each(|link| links.delete(link));
+        let thread = std::thread::Builder::new().name("unplug".to_owned());
+        // What fails to go is swept away by the next daemon, and by the next card of this name.
+        thread
+            .spawn(unplug)
+            .map(drop)
+            .or_fault(|| Fault::new(RECORD_BROKEN).arg("path", "thread"))
     }
 
     /// Unplugs the guest, takes its ports back and gives up its addresses. A guest that has none is no error.
@@ -533,6 +551,9 @@ impl Inner {
 
     /// [`Networks::ensure`]; without a spec the network must be known.
     pub(crate) fn ensure(&self, state: &mut State, name: &Name, spec: Option<&NetworkSpec>) -> Result<()> {
+        if is_whole(state, name, spec)? {
+            return Ok(());
+        }
         let mut host = Host::open(&self.settings.run_dir)?;
         let mut stored = match (state.networks.get(name), spec) {
             (Some(active), _) => active.stored.clone(),
@@ -566,7 +587,9 @@ impl Inner {
         let filter = state.filter();
         state.table.bring(filter)?;
         host.forwarding(&stored.bridge, &uplinks)?;
-        self.serve(state, name, &bridge)
+        self.serve(state, name, &bridge)?;
+        state.get(name)?.whole = Some((Instant::now(), bridge.index));
+        Ok(())
     }
 
     /// Records a network when it changed, on disk and here.
@@ -584,6 +607,7 @@ impl Inner {
                     process: None,
                     config: None,
                     wanted: true,
+                    whole: None,
                 };
                 state.networks.insert(name.clone(), active);
             }
@@ -649,12 +673,16 @@ impl Inner {
         let mtu = links
             .find(&active.stored.bridge)?
             .map_or(1500, |bridge| bridge.mtu);
-        let names: BTreeMap<String, u32> = links
-            .list()?
-            .into_iter()
-            .map(|link| (link.name, link.index))
-            .collect();
-        let mut upstreams = upstream::servers(&|name| names.get(name).copied());
+        let links = std::cell::RefCell::new(links);
+        let index_of = |name: &str| {
+            links
+                .borrow_mut()
+                .find(name)
+                .ok()
+                .flatten()
+                .map(|link| link.index)
+        };
+        let mut upstreams = upstream::servers(&index_of);
         upstreams.retain(|server| !own.contains(&server.ip()));
         let config = config(&active.stored, mtu, upstreams);
         if active.config.as_ref() == Some(&config) {
@@ -696,6 +724,24 @@ impl Inner {
         }
         Ok(())
     }
+}
+
+/// Whether a network was brought into line just now and nothing of it has gone since.
+fn is_whole(state: &mut State, name: &Name, spec: Option<&NetworkSpec>) -> Result<bool> {
+    let filter_untouched = state.table.is_untouched();
+    let Some(active) = state.networks.get_mut(name) else {
+        return Ok(false);
+    };
+    let Some((when, index)) = active.whole else {
+        return Ok(false);
+    };
+    let as_wanted = spec.is_none_or(|spec| spec.domain == active.stored.spec.domain) && active.wanted;
+    let alive = active.process.as_mut().is_some_and(Process::is_alive);
+    if when.elapsed() > WHOLE || !as_wanted || !alive || !filter_untouched {
+        return Ok(false);
+    }
+    let bridge = Links::open()?.find(&active.stored.bridge)?;
+    Ok(bridge.is_some_and(|bridge| bridge.index == index && bridge.up))
 }
 
 fn mtu(uplinks: &Uplinks) -> u32 {

@@ -579,28 +579,44 @@ impl Control {
         Ok(stats)
     }
 
-    /// The guest as it is now when it fulfils one of the conditions: `running`, `stopped`, `paused`, `failed`, `ip`.
-    /// `removed` is fulfilled by none that is there: whoever waits for it waits for `GST001`.
+    /// Looks whether a guest fulfils one of the conditions: `running`, `stopped`, `paused`, `failed`, `ip`. `removed` is
+    /// fulfilled by none that is there: whoever waits for it waits for `GST001`.
     ///
     /// # Errors
-    /// `GST001`, `GST023`, `GST019` when it fulfils none yet; the guest's own reason when it failed instead.
-    pub fn fulfilled(&self, name: &str, conditions: &[&str]) -> Result<Guest> {
+    /// `GST001`, `GST023`; the guest's own reason when it failed instead.
+    pub fn look(&self, name: &str, conditions: &[&str]) -> Result<Seen> {
         const KNOWN: [&str; 6] = ["running", "stopped", "paused", "ip", "failed", "removed"];
         if let Some(condition) = conditions.iter().find(|condition| !KNOWN.contains(condition)) {
             return Err(Fault::new(CONDITION_UNKNOWN).arg("condition", condition));
         }
+        let revision = self.house.store.revision();
         let guest = self.guest(name)?;
         if conditions.iter().any(|condition| fulfils(&guest, condition)) {
-            return Ok(guest);
+            return Ok(Seen::Fulfilled(Box::new(guest)));
         }
-        let quiet = self.runner.open_in(&guest.id.0)?.is_empty();
-        match (guest.status.phase, quiet, &guest.status.reason) {
-            (Phase::Failed, true, Some(reason)) if conditions != ["removed"] => Err(reason.clone()),
-            (phase, ..) => Err(Fault::new(WAIT_OVER)
-                .arg("name", name)
-                .arg("waited", conditions.join(","))
-                .arg("phase", format!("{phase:?}").to_lowercase())),
+        let failed = guest.status.phase == Phase::Failed;
+        if let (true, Some(reason)) = (failed, &guest.status.reason)
+            && conditions != ["removed"]
+            && self.runner.open_in(&guest.id.0)?.is_empty()
+        {
+            return Err(reason.clone());
         }
+        let fault = Fault::new(WAIT_OVER)
+            .arg("name", name)
+            .arg("waited", conditions.join(","))
+            .arg("phase", format!("{:?}", guest.status.phase).to_lowercase());
+        Ok(Seen::NotYet {
+            guest: Box::new(guest),
+            revision,
+            fault,
+        })
+    }
+
+    /// Whether another look at a guest can show anything else than the one at this revision of the store.
+    #[must_use]
+    pub fn worth_a_look(&self, guest: &Guest, revision: u64) -> bool {
+        // Of one that failed it also matters whether an operation is still at work on it.
+        guest.status.phase == Phase::Failed || self.house.store.touched(&guest_key(&guest.id)) > revision
     }
 
     /// A tar stream of what lies at a path inside, from a guest that runs or not.
@@ -699,6 +715,22 @@ fn lock(run_dir: &Path) -> Result<std::fs::File> {
     rustix::fs::flock(&file, rustix::fs::FlockOperation::NonBlockingLockExclusive)
         .or_fault(|| Fault::new(RUN_DIR_TAKEN).arg("path", run_dir.display()))?;
     Ok(file)
+}
+
+/// What a look at a guest that is waited for shows.
+#[derive(Clone, Debug)]
+pub enum Seen {
+    /// It is as wanted.
+    Fulfilled(Box<Guest>),
+    /// It is not, so far.
+    NotYet {
+        /// As it is.
+        guest: Box<Guest>,
+        /// The store's revision before the look.
+        revision: u64,
+        /// What to say when nobody waits any longer.
+        fault: Fault,
+    },
 }
 
 fn fulfils(guest: &Guest, condition: &str) -> bool {

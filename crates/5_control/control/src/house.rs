@@ -194,6 +194,9 @@ impl House {
             known.exit = seen.exit.or(known.exit);
             known.restarts = seen.restarts;
             known.started = seen.started_ms.map(rfc3339);
+            if let Some(unenforced) = &seen.unenforced {
+                known.unenforced.clone_from(unenforced);
+            }
             if seen.phase == Phase::Running {
                 known.reason = None;
             }

@@ -56,7 +56,6 @@ pub(crate) fn kinds() -> Vec<Kind<House>> {
             steps: vec![
                 introduce(),
                 image(),
-                prepare(),
                 raise(),
                 set_up(),
                 publish(),
@@ -68,7 +67,7 @@ pub(crate) fn kinds() -> Vec<Kind<House>> {
         // Up to the moment before process 1 starts: whoever asked attaches to the console first.
         Kind {
             name: "hold",
-            steps: vec![introduce(), image(), prepare(), raise(), set_up(), publish()],
+            steps: vec![introduce(), image(), raise(), set_up(), publish()],
             abandoned: forget,
         },
         Kind {

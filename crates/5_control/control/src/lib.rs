@@ -39,6 +39,6 @@ mod remove;
 pub mod setup;
 mod watch;
 
-pub use control::Control;
+pub use control::{Control, Seen};
 pub use copies::Files;
 pub use house::{House, Settings};

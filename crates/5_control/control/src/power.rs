@@ -182,22 +182,8 @@ pub(crate) fn start() -> Step<House> {
             let stored = house.guest(&id)?;
             let mut shim = house.shim(&stored)?;
             if shim.status()?.phase == Phase::Starting {
-                let t0 = Instant::now();
                 house.watch.subscribe(&id, &house.run_of(&id))?;
-                let t1 = Instant::now();
                 shim.start()?;
-                eprintln!(
-                    "TIMING   subscribe {:.2} shim.start {:.2}",
-                    (t1 - t0).as_secs_f64() * 1e3,
-                    t1.elapsed().as_secs_f64() * 1e3
-                );
-                let unenforced = match shim.limit(stored.guest.spec.limits.clone()) {
-                    Ok(list) => list,
-                    // A command that has ended already has no limits left to apply.
-                    Err(_) if shim.status()?.phase == Phase::Stopped => Vec::new(),
-                    Err(fault) => return Err(fault),
-                };
-                house.observe(&id, |status| status.unenforced.clone_from(&unenforced))?;
             }
             house.refresh(&id)?;
             tell_addresses(work, &house.guest(&id)?.guest.status.nics);
@@ -214,6 +200,9 @@ pub(crate) fn boot() -> Step<House> {
         name: "step-boot",
         run: |house, work| {
             let stored = house.guest(&id_of(work)?)?;
+            if stored.guest.spec.init != Init::System {
+                return Ok(());
+            }
             let begin = Instant::now();
             let mut waited = false;
             while booting(house, &stored) {

@@ -60,7 +60,8 @@ pub(crate) fn take_away(house: &House, stored: &StoredGuest, purge: bool) -> Res
     if purge {
         delete_tree(&state)?;
         let event = fact("guest.removed", name, &[("id", id.to_string())]);
-        let txn = free_range(txn, stored).event(&event);
+        // On disk with the operation's end at the latest; until then this is repeated.
+        let txn = free_range(txn, stored).event(&event).observed();
         return house.store.commit(txn).map(drop);
     }
     make_dir(&house.settings.state_dir.join("trash"), 0o711, None)?;

@@ -59,6 +59,11 @@ impl Door {
         })
     }
 
+    /// The control plane, for questions that memory answers at once.
+    pub(crate) fn control(&self) -> &Control {
+        &self.control
+    }
+
     /// A receiver of the store's revision.
     pub(crate) fn stored(&self) -> watch::Receiver<u64> {
         self.stored.clone()

@@ -6,7 +6,8 @@ use std::time::{Duration, Instant};
 use axum::Json;
 use axum::extract::{ConnectInfo, State};
 use axum::response::{IntoResponse, Response};
-use control::codes::{UNKNOWN, WAIT_OVER};
+use control::Seen;
+use control::codes::UNKNOWN;
 use model::api::{
     ErrorBody, ExecRequest, Explanation, GuestStats, LaunchRequest, PasswdRequest, PublishRequest,
     RenameRequest, Session, SpecPatch, StopRequest,
@@ -247,36 +248,40 @@ pub(crate) async fn wait(
     let patience = Duration::from_secs(query.timeout.unwrap_or(PATIENCE).min(365 * 86_400));
     let end = Instant::now() + patience;
     let mut stored = door.stored();
-    let mut seen: Option<Guest> = None;
+    let mut known: Option<Box<Guest>> = None;
     loop {
         stored.mark_unchanged();
         let (name, condition) = (name.clone(), condition.clone());
-        let looked = door.ask(move |control| {
-            let conditions: Vec<&str> = condition.split(',').collect();
-            let guest = if removal { control.guest(&name).ok() } else { None };
-            Ok((guest, control.fulfilled(&name, &conditions)))
-        });
-        match looked.await? {
-            (guest, Err(fault)) if fault.is(WAIT_OVER) => {
-                // Another of the same name is not the one that was asked for.
-                match (seen, guest) {
-                    (Some(gone), Some(other)) if gone.id != other.id => return Ok(Json(gone)),
-                    (known, guest) => seen = guest.or(known),
-                }
-                let left = end.saturating_duration_since(Instant::now());
-                if left.is_zero() {
-                    return Err(Refusal(fault));
-                }
-                // A second is enough for what happens without a change of the store.
-                let nap = left.min(Duration::from_secs(1));
-                let _ = tokio::time::timeout(nap, stored.changed()).await;
+        let looked = door.ask(move |control| control.look(&name, &condition.split(',').collect::<Vec<_>>()));
+        let (guest, revision, fault) = match (looked.await, known.take()) {
+            (Err(Refusal(fault)), Some(gone)) if removal && fault.is(UNKNOWN) => return Ok(Json(*gone)),
+            (Err(refusal), _) => return Err(refusal),
+            (Ok(Seen::Fulfilled(guest)), _) => return Ok(Json(*guest)),
+            // Another of the same name is not the one that was asked for.
+            (Ok(Seen::NotYet { guest, .. }), Some(gone)) if removal && guest.id != gone.id => {
+                return Ok(Json(*gone));
             }
-            (_, Err(fault)) => match seen {
-                Some(gone) if fault.is(UNKNOWN) => return Ok(Json(gone)),
-                _ => return Err(Refusal(fault)),
-            },
-            (_, Ok(guest)) => return Ok(Json(guest)),
+            (
+                Ok(Seen::NotYet {
+                    guest,
+                    revision,
+                    fault,
+                }),
+                _,
+            ) => (guest, revision, fault),
+        };
+        let left = end.saturating_duration_since(Instant::now());
+        if left.is_zero() {
+            return Err(Refusal(fault));
         }
+        // A second is enough for what happens without a change of the store.
+        let nap = tokio::time::Instant::now() + left.min(Duration::from_secs(1));
+        while let Ok(Ok(())) = tokio::time::timeout_at(nap, stored.changed()).await {
+            if door.control().worth_a_look(&guest, revision) {
+                break;
+            }
+        }
+        known = Some(guest);
     }
 }
 

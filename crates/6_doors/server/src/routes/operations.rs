@@ -60,10 +60,19 @@ pub(crate) async fn wait(
 ) -> Answer<Operation> {
     let mut end = Instant::now() + PATIENCE;
     let mut gathering = false;
+    let mut seen = query.revision;
     let mut changes = door.operated();
+    let key = Id(id.clone());
     loop {
         changes.mark_unchanged();
+        let told = door.control().runner().told(&key);
+        if told.is_some_and(|told| told <= seen) && Instant::now() < end {
+            // It was another one.
+            let _ = tokio::time::timeout_at(end, changes.changed()).await;
+            continue;
+        }
         let operation = look(&door, &id).await?;
+        seen = seen.max(operation.revision);
         if operation.ended.is_some() || Instant::now() >= end {
             return Ok(Json(operation));
         }
