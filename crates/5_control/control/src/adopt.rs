@@ -161,7 +161,11 @@ pub(crate) fn follow(control: &Arc<Control>, id: &Id, heard: Heard) {
         // An event that cannot be written is lost; what it is about is observed again.
         let _ = house.store.commit(Txn::new().event(&event).observed());
     };
-    let _ = house.refresh(id);
+    // An operation that starts it looks at it afterwards by itself.
+    let started = matches!(heard, Heard::Told(Told::Started { .. }));
+    if !started || control.runner().open_in(&id.0).is_ok_and(|open| open.is_empty()) {
+        let _ = house.refresh(id);
+    }
     match heard {
         Heard::Told(Told::Started { pid }) => tell("guest.started", &[("pid", pid.to_string())]),
         Heard::Told(Told::Paused) => tell("guest.paused", &[]),

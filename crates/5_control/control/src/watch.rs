@@ -1,10 +1,10 @@
-//! Listening to all shims: one thread polls their connections, another does what follows.
+//! Listening to all shims: one thread polls their connections, a few others do what follows.
 
 use std::collections::HashMap;
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::Path;
 use std::sync::mpsc::{Receiver, Sender, channel};
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use engine::protocol::Told;
 use engine::shim::{Events, Shim};
@@ -21,6 +21,9 @@ pub enum Heard {
     Gone,
 }
 
+/// Threads that do what follows; the news of one guest are always one thread's, and so in order.
+const FOLLOWERS: usize = 4;
+
 enum Order {
     Listen(Id, Box<Events>),
     Forget(Id),
@@ -33,27 +36,33 @@ pub struct Watch {
 }
 
 impl Watch {
-    /// Starts the two threads; `follow` is called for everything heard, in order, and may block.
+    /// Starts the threads; `follow` is called for everything heard, for each guest in order, and may block.
     ///
     /// # Errors
     /// When the process has no descriptors or threads left.
-    pub fn start(follow: impl Fn(&Id, Heard) + Send + 'static) -> Result<Self> {
+    pub fn start(follow: impl Fn(&Id, Heard) + Send + Sync + 'static) -> Result<Self> {
         let fault = || Fault::new(crate::codes::STATE_BROKEN).arg("path", "eventfd");
         let wake = eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK).or_fault(fault)?;
         let woken = wake.try_clone().or_fault(fault)?;
         let (orders, ordered) = channel();
-        let (tell, told) = channel::<(Id, Heard)>();
+        let follow = Arc::new(follow);
+        let mut followers = Vec::new();
+        for _ in 0..FOLLOWERS {
+            let (tell, told) = channel::<(Id, Heard)>();
+            let follow = Arc::clone(&follow);
+            std::thread::Builder::new()
+                .name("heard".to_owned())
+                .spawn(move || {
+                    while let Ok((id, heard)) = told.recv() {
+                        follow(&id, heard);
+                    }
+                })
+                .or_fault(fault)?;
+            followers.push(tell);
+        }
         std::thread::Builder::new()
             .name("shims".to_owned())
-            .spawn(move || listen(&ordered, &woken, &tell))
-            .or_fault(fault)?;
-        std::thread::Builder::new()
-            .name("heard".to_owned())
-            .spawn(move || {
-                while let Ok((id, heard)) = told.recv() {
-                    follow(&id, heard);
-                }
-            })
+            .spawn(move || listen(&ordered, &woken, &followers))
             .or_fault(fault)?;
         Ok(Watch {
             orders: Mutex::new(orders),
@@ -84,7 +93,14 @@ impl Watch {
     }
 }
 
-fn listen(orders: &Receiver<Order>, wake: &OwnedFd, tell: &Sender<(Id, Heard)>) {
+fn listen(orders: &Receiver<Order>, wake: &OwnedFd, followers: &[Sender<(Id, Heard)>]) {
+    let tell = |id: Id, heard: Heard| {
+        let sum = id.0.bytes().fold(0, |sum: usize, byte| {
+            sum.wrapping_mul(31).wrapping_add(byte.into())
+        });
+        // A thread that is gone is a defect of ours that its panic has told.
+        let _ = followers[sum % followers.len()].send((id, heard));
+    };
     let mut streams: HashMap<Id, Events> = HashMap::new();
     loop {
         loop {
@@ -108,12 +124,12 @@ fn listen(orders: &Receiver<Order>, wake: &OwnedFd, tell: &Sender<(Id, Heard)>) 
             match events.ready() {
                 Ok(told) => {
                     for told in told {
-                        let _ = tell.send((id.clone(), Heard::Told(told)));
+                        tell(id.clone(), Heard::Told(told));
                     }
                 }
                 Err(_) => {
                     streams.remove(&id);
-                    let _ = tell.send((id, Heard::Gone));
+                    tell(id, Heard::Gone);
                 }
             }
         }
