@@ -1,5 +1,6 @@
 //! Safe wrappers of the Linux calls that rustix does not offer; the general home of unsafe code.
 
+pub mod bpf;
 pub mod descriptors;
 pub mod exec;
 pub mod ids;

@@ -177,3 +177,41 @@ fn a_limit_that_the_kernel_refuses_is_a_fault_and_leaves_nothing() {
     assert!(fault.is(jail::cgroup::LIMIT_REFUSED), "{fault}");
     assert_eq!(left(&*host, &path), Vec::<PathBuf>::new());
 }
+
+#[test]
+fn on_cgroup2_a_program_keeps_all_but_harmless_devices_closed() {
+    let mounts = std::fs::read_to_string("/proc/self/mountinfo").unwrap();
+    let root = mounts
+        .lines()
+        .find(|line| line.contains(" - cgroup2 "))
+        .and_then(|line| line.split(' ').nth(4))
+        .expect("a host of today has cgroup2 mounted");
+    let host = jail::cgroup::V2::at(PathBuf::from(root));
+    let path = PathBuf::from(format!("posada-test-{}/devices", std::process::id()));
+    let request = Request {
+        limits: Limits::default(),
+        owner: None,
+        restrict_devices: true,
+    };
+    assert_eq!(host.create(&path, &request).unwrap(), [], "not enforced");
+    let ground = Ground {
+        host: Box::new(host),
+        path,
+    };
+    let folder = tempfile::tempdir().unwrap();
+    let status = |script: &str| {
+        let script = format!("cd {} && {script}", folder.path().display());
+        ground.run(&script).wait().unwrap().code()
+    };
+    assert_eq!(
+        status("mknod null c 1 3 && mknod disk b 7 0 && mknod mem c 1 1"),
+        Some(0)
+    );
+    assert_eq!(status("echo > null"), Some(0));
+    assert_ne!(status("head -c 1 disk > null"), Some(0), "a disk");
+    assert_ne!(status("head -c 1 mem > null"), Some(0), "memory");
+    assert!(
+        std::fs::File::open(folder.path().join("disk")).is_ok(),
+        "outside it opens"
+    );
+}

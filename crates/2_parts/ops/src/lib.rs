@@ -22,7 +22,7 @@ use std::fmt::Write as _;
 use fault::{Code, Fault, Result};
 use model::Id;
 
-pub use runner::{New, Runner};
+pub use runner::{Actor, New, Runner};
 pub use work::Work;
 
 /// The operation does not exist.

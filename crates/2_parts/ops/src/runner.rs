@@ -17,6 +17,24 @@ use crate::{DEFECT, ENDED, KIND_UNKNOWN, Kind, Step, UNKNOWN, Work};
 /// Ended operations kept; older ones are forgotten.
 const ENDED_KEPT: usize = 1000;
 
+/// Who asks for an operation.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Actor {
+    /// As `uid:1000`.
+    pub name: String,
+    /// The key by which the same request is known when it comes again, as its answer was lost.
+    pub key: Option<String>,
+}
+
+impl From<&str> for Actor {
+    fn from(name: &str) -> Self {
+        Actor {
+            name: name.to_owned(),
+            key: None,
+        }
+    }
+}
+
 /// An operation that is asked for.
 pub struct New {
     /// Name of its [`Kind`].
@@ -27,8 +45,8 @@ pub struct New {
     pub queue: String,
     /// Its arguments.
     pub args: Value,
-    /// Who asks, as `uid:1000`.
-    pub actor: String,
+    /// Who asks.
+    pub actor: Actor,
 }
 
 type Listener = Box<dyn Fn(u64) + Send + Sync>;
@@ -112,7 +130,7 @@ impl<C: ?Sized + Send + Sync + 'static> Runner<C> {
             ended: None,
             fault: None,
             result: BTreeMap::new(),
-            actor: new.actor,
+            actor: new.actor.name,
             revision: self.changes.tell(),
         };
         let stored = Stored {
@@ -124,9 +142,16 @@ impl<C: ?Sized + Send + Sync + 'static> Runner<C> {
             undoing: None,
             cancel: false,
             submitted,
+            key: new.actor.key,
         };
         let key = key(&stored.operation.id);
-        let txn = txn.expect(&key, Expected::Absent).put(&key, &stored);
+        let mut txn = txn.expect(&key, Expected::Absent).put(&key, &stored);
+        if let Some(request) = &stored.key {
+            let request = request_key(request);
+            txn = txn
+                .expect(&request, Expected::Absent)
+                .put(&request, &stored.operation.id);
+        }
         self.store.commit(txn)?;
         self.changes.wake(stored.operation.revision);
         let operation = stored.operation.clone();
@@ -150,6 +175,15 @@ impl<C: ?Sized + Send + Sync + 'static> Runner<C> {
             self.enqueue(context, stored);
         }
         Ok(open.len())
+    }
+
+    /// The operation that a request with this key has begun, as long as it is remembered.
+    ///
+    /// # Errors
+    /// [`store::STORE_BROKEN`].
+    pub fn asked_before(&self, key: &str) -> Result<Option<Operation>> {
+        let found = self.store.get::<Id>(&request_key(key))?;
+        found.map(|entry| self.get(&entry.value)).transpose()
     }
 
     /// One operation as it is now.
@@ -409,6 +443,9 @@ impl<C: ?Sized + Send + Sync + 'static> Runner<C> {
         let surplus = records.len().saturating_sub(ENDED_KEPT);
         for entry in &records[..surplus] {
             txn = txn.delete(&key(&entry.value.operation.id));
+            if let Some(request) = &entry.value.key {
+                txn = txn.delete(&request_key(request));
+            }
         }
         txn
     }
@@ -451,6 +488,10 @@ fn ended_event(operation: &Operation) -> Value {
 
 fn key(id: &Id) -> String {
     format!("operations/{id}")
+}
+
+fn request_key(key: &str) -> String {
+    format!("requests/{key}")
 }
 
 fn unknown(id: &Id) -> Fault {

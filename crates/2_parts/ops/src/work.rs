@@ -35,6 +35,9 @@ pub(crate) struct Stored {
     pub cancel: bool,
     /// Place in the order of submission, in microseconds since 1970.
     pub submitted: u64,
+    /// The key of the request that asked for it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub key: Option<String>,
 }
 
 /// What a running operation shares with those who watch it.
@@ -92,6 +95,7 @@ impl Work {
                 undoing: None,
                 cancel: false,
                 submitted: 0,
+                key: None,
             },
             live: Arc::default(),
             changes: Arc::default(),

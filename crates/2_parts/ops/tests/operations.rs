@@ -118,7 +118,7 @@ fn ask(kind: &'static str) -> New {
         target: "things/x".to_owned(),
         queue: "x".to_owned(),
         args: json!({}),
-        actor: "uid:0".to_owned(),
+        actor: "uid:0".into(),
     }
 }
 
@@ -226,4 +226,23 @@ fn operations_whose_daemon_died_are_resumed_by_the_next() {
     runner.cancel(&waiting.id).unwrap();
     assert_eq!(ended(&runner, &build).state, OperationState::Done);
     assert_eq!(files(&ground.world), ["a", "blue"]);
+}
+
+#[test]
+fn a_request_that_comes_again_is_known_by_its_key() {
+    let ground = ground();
+    let runner = runner(&ground.path);
+    let again = || New {
+        actor: ops::Actor {
+            name: "uid:0".to_owned(),
+            key: Some("k1".to_owned()),
+        },
+        ..ask("build")
+    };
+    assert_eq!(runner.asked_before("k1").unwrap(), None);
+    let begun = runner.submit(&ground.world, again(), Txn::new()).unwrap();
+    let second = runner.submit(&ground.world, again(), Txn::new()).unwrap_err();
+    assert!(second.is(store::CONFLICT), "{second}");
+    assert_eq!(runner.asked_before("k1").unwrap().unwrap().id, begun.id);
+    ended(&runner, &begun.id);
 }

@@ -19,16 +19,23 @@ pub(crate) enum Body<'a> {
     /// Nothing.
     Empty,
     /// A JSON document.
-    Json(Vec<u8>),
+    Json(&'a [u8]),
     /// Bytes of unknown length, until their end.
     Stream(&'a mut dyn Read),
 }
 
-/// Sends one request and reads the head of its answer.
-pub(crate) fn send(socket: &Path, method: &str, target: &str, body: Body<'_>) -> Result<Answer> {
+/// Sends one request and reads the head of its answer. With the same `key` the daemon knows a request again that it
+/// has carried out already.
+pub(crate) fn send(
+    socket: &Path,
+    method: &str,
+    target: &str,
+    body: Body<'_>,
+    key: Option<&str>,
+) -> Result<Answer> {
     let mut stream = connect(socket)?;
     let lost = || Fault::new(codes::LOST).arg("request", format_args!("{method} {target}"));
-    let sent = write_request(&mut stream, method, target, body);
+    let sent = write_request(&mut stream, method, target, body, key);
     // A daemon that refuses a body answers before it has read all of it: the answer tells more than the broken pipe.
     let answer = read_answer(stream);
     match (sent, answer) {
@@ -54,9 +61,16 @@ pub(crate) fn connect(socket: &Path) -> Result<UnixStream> {
     })
 }
 
-fn write_request(stream: &mut UnixStream, method: &str, target: &str, body: Body<'_>) -> io::Result<()> {
+fn write_request(
+    stream: &mut UnixStream,
+    method: &str,
+    target: &str,
+    body: Body<'_>,
+    key: Option<&str>,
+) -> io::Result<()> {
+    let key = key.map_or_else(String::new, |key| format!("Idempotency-Key: {key}\r\n"));
     let head = format!(
-        "{method} {target} HTTP/1.1\r\nHost: posada\r\nUser-Agent: posada/{}\r\nConnection: close\r\n",
+        "{method} {target} HTTP/1.1\r\nHost: posada\r\nUser-Agent: posada/{}\r\nConnection: close\r\n{key}",
         env!("CARGO_PKG_VERSION")
     );
     match body {
@@ -67,7 +81,7 @@ fn write_request(stream: &mut UnixStream, method: &str, target: &str, body: Body
                 bytes.len()
             )
             .into_bytes();
-            all.extend(bytes);
+            all.extend_from_slice(bytes);
             stream.write_all(&all)
         }
         Body::Stream(source) => {
@@ -238,7 +252,7 @@ mod tests {
             let _ = stream.read(&mut request).unwrap();
             let _ = stream.write_all(bytes);
         });
-        let mut answer = send(&path, "GET", "/v1/x", Body::Empty)?;
+        let mut answer = send(&path, "GET", "/v1/x", Body::Empty, None)?;
         server.join().unwrap();
         answer.whole().or_fault(|| Fault::new(codes::BROKEN))
     }
@@ -299,7 +313,7 @@ mod tests {
             body
         });
         let sent = vec![7_u8; 200_000];
-        send(&path, "PUT", "/v1/x", Body::Stream(&mut &sent[..])).unwrap();
+        send(&path, "PUT", "/v1/x", Body::Stream(&mut &sent[..]), None).unwrap();
         assert_eq!(server.join().unwrap(), sent);
     }
 

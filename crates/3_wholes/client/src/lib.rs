@@ -40,6 +40,13 @@ pub mod codes {
     pub const OTHER_VERSION: Code = Code("API006");
 }
 
+/// A key that no other request has; none when the kernel gives no random numbers, and then nothing is repeated.
+fn fresh_key() -> Option<String> {
+    let mut bytes = [0u8; 16];
+    let filled = rustix::rand::getrandom(&mut bytes, rustix::rand::GetRandomFlags::empty());
+    (filled == Ok(bytes.len())).then(|| bytes.iter().map(|byte| format!("{byte:02x}")).collect())
+}
+
 /// Version of the interface that this client speaks.
 pub const API_VERSION: u32 = 1;
 
@@ -47,7 +54,14 @@ pub const API_VERSION: u32 = 1;
 #[derive(Clone, Debug)]
 pub struct Client {
     socket: PathBuf,
+    revive: Option<Revive>,
 }
+
+/// Sees to it that a daemon listens on a socket again; tells whether one does.
+pub type Revive = fn(&Path) -> bool;
+
+/// Daemons that may die under one request before it is given up.
+const DEATHS: usize = 5;
 
 impl Client {
     /// A client of the daemon on this socket; nothing is sent yet.
@@ -55,7 +69,16 @@ impl Client {
     pub fn new(socket: impl Into<PathBuf>) -> Self {
         Client {
             socket: socket.into(),
+            revive: None,
         }
+    }
+
+    /// The same for a daemon that was there: a request whose answer is lost because it died is sent to the next one,
+    /// which knows it by its key when it had been accepted.
+    #[must_use]
+    pub fn reviving(mut self, revive: Revive) -> Self {
+        self.revive = Some(revive);
+        self
     }
 
     /// A client of the daemon on this socket, once a connection to it has succeeded.
@@ -75,17 +98,42 @@ impl Client {
     }
 
     fn get<T: DeserializeOwned>(&self, target: &str) -> Result<T> {
-        http::send(&self.socket, "GET", target, Body::Empty)?.json()
+        self.ask("GET", target, None, None)
     }
 
     fn send<T: DeserializeOwned>(&self, method: &str, target: &str, body: &impl Serialize) -> Result<T> {
         let bytes =
             serde_json::to_vec(body).map_err(|error| fault::Fault::new(codes::BROKEN).because(error))?;
-        http::send(&self.socket, method, target, Body::Json(bytes))?.json()
+        self.ask(method, target, Some(&bytes), fresh_key().as_deref())
     }
 
     fn bare<T: DeserializeOwned>(&self, method: &str, target: &str) -> Result<T> {
-        http::send(&self.socket, method, target, Body::Empty)?.json()
+        self.ask(method, target, None, fresh_key().as_deref())
+    }
+
+    fn ask<T: DeserializeOwned>(
+        &self,
+        method: &str,
+        target: &str,
+        body: Option<&[u8]>,
+        key: Option<&str>,
+    ) -> Result<T> {
+        let repeatable = method == "GET" || key.is_some();
+        let mut deaths = 0;
+        loop {
+            let body = body.map_or(Body::Empty, Body::Json);
+            let answer = http::send(&self.socket, method, target, body, key).and_then(Answer::json);
+            let lost =
+                |fault: &fault::Fault| fault.is(codes::LOST) || (deaths > 0 && fault.is(codes::NO_DAEMON));
+            match (answer, self.revive) {
+                (Err(fault), Some(revive))
+                    if lost(&fault) && repeatable && deaths < DEATHS && revive(&self.socket) =>
+                {
+                    deaths += 1;
+                }
+                (answer, _) => return answer,
+            }
+        }
     }
 
     /// `GET /v1/version`.
@@ -214,19 +262,19 @@ impl Client {
         if let Some(lines) = tail {
             query.push_str(&format!("&tail={lines}"));
         }
-        http::send(&self.socket, "GET", &guest(name, &query), Body::Empty)
+        http::send(&self.socket, "GET", &guest(name, &query), Body::Empty, None)
     }
 
     /// `GET /v1/guests/{name}/files`: what lies at the path inside, as a tar stream.
     pub fn read_files(&self, name: &str, path: &str) -> Result<Answer> {
         let target = guest(name, &format!("/files?path={}", encode(path)));
-        http::send(&self.socket, "GET", &target, Body::Empty)
+        http::send(&self.socket, "GET", &target, Body::Empty, None)
     }
 
     /// `PUT /v1/guests/{name}/files`: unpacks a tar stream into the directory at the path inside.
     pub fn write_files(&self, name: &str, path: &str, tar: &mut dyn Read) -> Result<()> {
         let target = guest(name, &format!("/files?path={}", encode(path)));
-        http::send(&self.socket, "PUT", &target, Body::Stream(tar)).map(drop)
+        http::send(&self.socket, "PUT", &target, Body::Stream(tar), None).map(drop)
     }
 
     /// `GET /v1/trash`.
@@ -308,4 +356,45 @@ impl Client {
 
 fn guest(name: &str, rest: &str) -> String {
     format!("/v1/guests/{}{rest}", encode(name))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::{Read, Write};
+    use std::os::unix::net::UnixListener;
+
+    use super::*;
+
+    #[test]
+    fn a_request_whose_answer_is_lost_is_sent_again_with_the_same_key() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("s");
+        let listener = UnixListener::bind(&path).unwrap();
+        let daemon = std::thread::spawn(move || {
+            let mut keys = Vec::new();
+            for answer in ["", "HTTP/1.1 202 Accepted\r\nContent-Length: 4\r\n\r\ntrue"] {
+                let (mut stream, _) = listener.accept().unwrap();
+                let mut request = [0; 1024];
+                let count = stream.read(&mut request).unwrap();
+                let text = String::from_utf8_lossy(&request[..count]).into_owned();
+                let key = text.lines().find(|line| line.starts_with("Idempotency-Key: "));
+                keys.push(key.unwrap().to_owned());
+                stream.write_all(answer.as_bytes()).unwrap();
+            }
+            keys
+        });
+        let client = Client::new(&path).reviving(|_| true);
+        assert!(client.bare::<bool>("POST", "/v1/x").unwrap());
+        let keys = daemon.join().unwrap();
+        assert_eq!(keys[0], keys[1]);
+        assert_ne!(fresh_key(), fresh_key());
+    }
+
+    #[test]
+    fn without_anybody_to_revive_it_a_dead_daemon_is_told_at_once() {
+        let folder = tempfile::tempdir().unwrap();
+        let client = Client::new(folder.path().join("nobody"));
+        let told = client.bare::<bool>("POST", "/v1/x").unwrap_err();
+        assert!(told.is(codes::NO_DAEMON), "{told}");
+    }
 }

@@ -14,11 +14,21 @@ use std::process::Command;
 use images::{BootstrapRequest, Patience, Variant};
 
 fn ours(dir: &Path, release: &str, variant: Variant, include: &[&str]) -> BTreeSet<String> {
+    ours_for(None, dir, release, variant, include)
+}
+
+fn ours_for(
+    arch: Option<&str>,
+    dir: &Path,
+    release: &str,
+    variant: Variant,
+    include: &[&str],
+) -> BTreeSet<String> {
     let target = dir.join(format!("ours-{release}"));
     let request = BootstrapRequest {
         image: format!("debian/{release}").parse().unwrap(),
         target: target.clone(),
-        arch: None,
+        arch: arch.map(str::to_owned),
         variant,
         include: include.iter().map(|name| (*name).to_owned()).collect(),
         exclude: Vec::new(),
@@ -130,4 +140,31 @@ fn full_other_variants_and_inclusions_choose_as_apt_does() {
         ours(dir.path(), "bookworm", Variant::Buildd, &[]),
         theirs(dir.path(), "bookworm", "buildd", &[])
     );
+}
+
+/// A machine of 64 bits makes and runs the trees of its 32-bit sister.
+#[cfg(target_arch = "x86_64")]
+#[test]
+fn full_a_tree_of_another_architecture_is_made_and_runs() {
+    let dir = tempfile::tempdir().unwrap();
+    let ours = ours_for(Some("i386"), dir.path(), "bookworm", Variant::Minbase, &[]);
+    let tree = dir.path().join("ours-bookworm");
+    let told = Command::new("chroot")
+        .arg(&tree)
+        .args(["dpkg", "--print-architecture"])
+        .output()
+        .unwrap();
+    assert_eq!(String::from_utf8_lossy(&told.stdout), "i386\n");
+    let theirs = dir.path().join("theirs");
+    let output = Command::new("mmdebstrap")
+        .args(["--quiet", "--variant=minbase", "--architectures=i386", "bookworm"])
+        .arg(&theirs)
+        .output()
+        .expect("mmdebstrap is installed");
+    assert!(
+        output.status.success(),
+        "{}",
+        String::from_utf8_lossy(&output.stderr)
+    );
+    assert_eq!(ours, installed(&theirs));
 }

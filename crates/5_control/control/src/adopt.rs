@@ -9,6 +9,7 @@ use engine::protocol::Told;
 use engine::shim::Shim;
 use fault::{Fault, OrFault, Result};
 use model::{Id, NetworkSpec, Phase, Reaction};
+use ops::Actor;
 use store::{Expected, Txn};
 
 use crate::codes::SHIM_DIED;
@@ -20,7 +21,9 @@ use crate::remove;
 use crate::watch::Heard;
 
 /// Actor of what the daemon begins by itself.
-pub(crate) const DAEMON: &str = "daemon";
+pub(crate) fn daemon() -> Actor {
+    "daemon".into()
+}
 
 /// How often the daemon looks after what has no events.
 const ROUND: Duration = Duration::from_secs(5);
@@ -186,7 +189,7 @@ pub(crate) fn follow(control: &Arc<Control>, id: &Id, heard: Heard) {
             let again = stored.guest.status.wanted && spec.policies.on_crash == Reaction::Restart;
             if again && is_alive(stored.guest.status.phase) {
                 // Without its shim a guest cannot restart itself.
-                let _ = control.start(&id.0, DAEMON);
+                let _ = control.start(&id.0, &daemon());
             }
         }
     }
@@ -213,7 +216,7 @@ fn settle(control: &Arc<Control>, stored: &StoredGuest, destroy: bool) {
         ..On::guest(stored.id())
     };
     // When the store cannot be written, the next daemon finds the guest ended and settles it.
-    let _ = control.submit("settle", stored, &on, DAEMON, Txn::new());
+    let _ = control.submit("settle", stored, &on, &daemon(), Txn::new());
 }
 
 /// After the daemon found everything: operations go on, ended guests are settled, autostart happens once per boot,
@@ -227,7 +230,7 @@ pub(crate) fn go_on(control: &Arc<Control>) -> Result<()> {
             settle(control, &stored, false);
         } else if down && stored.guest.spec.ephemeral {
             // Its end came with the host's; it goes as it would have gone.
-            control.submit("settle", &stored, &On::guest(stored.id()), DAEMON, Txn::new())?;
+            control.submit("settle", &stored, &On::guest(stored.id()), &daemon(), Txn::new())?;
         }
     }
     // The volatile directory is empty after a boot; the kernel's boot_id would not tell a container's reboot.
@@ -269,7 +272,7 @@ fn autostart(control: &Arc<Control>) -> Result<()> {
         .spawn(move || {
             for stored in due {
                 // Its own failure stands in its record; the others start all the same.
-                let _ = control.start(&stored.id().0, DAEMON);
+                let _ = control.start(&stored.id().0, &daemon());
                 let delay = stored.guest.spec.autostart.delay;
                 std::thread::sleep(Duration::from_secs(delay.into()));
             }

@@ -16,7 +16,7 @@ use model::api::{
 };
 use model::{Event, Guest, GuestSpec, GuestStatus, Id, Name, Operation, Phase};
 use networks::Networks;
-use ops::{New, Runner};
+use ops::{Actor, New, Runner};
 use serde::Serialize;
 use store::{Expected, Store, Txn};
 
@@ -141,7 +141,7 @@ impl Control {
     ///
     /// # Errors
     /// What admission refuses with.
-    pub fn launch(&self, request: LaunchRequest, actor: &str) -> Result<Operation> {
+    pub fn launch(&self, request: LaunchRequest, actor: &Actor) -> Result<Operation> {
         let _judged = self.admission();
         let stored = self.admit(&request)?;
         let key = name_key(&stored.guest.name);
@@ -278,7 +278,7 @@ impl Control {
         kind: &'static str,
         stored: &StoredGuest,
         args: &impl Serialize,
-        actor: &str,
+        actor: &Actor,
         txn: Txn,
     ) -> Result<Operation> {
         self.submit_on(kind, stored.target(), stored.id().0.clone(), args, actor, txn)
@@ -290,7 +290,7 @@ impl Control {
         target: String,
         queue: String,
         args: &impl Serialize,
-        actor: &str,
+        actor: &Actor,
         txn: Txn,
     ) -> Result<Operation> {
         let args = serde_json::to_value(args).or_fault(|| Fault::new(VALUE_INVALID).arg("field", "args"))?;
@@ -299,7 +299,7 @@ impl Control {
             target,
             queue,
             args,
-            actor: actor.to_owned(),
+            actor: actor.clone(),
         };
         self.runner.submit(&self.house, new, txn)
     }
@@ -320,7 +320,7 @@ impl Control {
         }
     }
 
-    fn power(&self, verb: Verb, name: &str, stop: StopRequest, actor: &str) -> Result<Operation> {
+    fn power(&self, verb: Verb, name: &str, stop: StopRequest, actor: &Actor) -> Result<Operation> {
         let stored = self.house.named(name)?;
         self.judge(verb, &stored, stop.force)?;
         let on = On {
@@ -343,7 +343,7 @@ impl Control {
     ///
     /// # Errors
     /// `GST001`, `GST016`.
-    pub fn start(&self, name: &str, actor: &str) -> Result<Operation> {
+    pub fn start(&self, name: &str, actor: &Actor) -> Result<Operation> {
         self.power(Verb::Start, name, StopRequest::default(), actor)
     }
 
@@ -351,7 +351,7 @@ impl Control {
     ///
     /// # Errors
     /// `GST001`, `GST006`.
-    pub fn stop(&self, name: &str, request: StopRequest, actor: &str) -> Result<Operation> {
+    pub fn stop(&self, name: &str, request: StopRequest, actor: &Actor) -> Result<Operation> {
         self.power(Verb::Stop, name, request, actor)
     }
 
@@ -359,7 +359,7 @@ impl Control {
     ///
     /// # Errors
     /// `GST001`, `GST006`.
-    pub fn restart(&self, name: &str, request: StopRequest, actor: &str) -> Result<Operation> {
+    pub fn restart(&self, name: &str, request: StopRequest, actor: &Actor) -> Result<Operation> {
         self.power(Verb::Restart, name, request, actor)
     }
 
@@ -367,7 +367,7 @@ impl Control {
     ///
     /// # Errors
     /// `GST001`, `GST004`.
-    pub fn pause(&self, name: &str, actor: &str) -> Result<Operation> {
+    pub fn pause(&self, name: &str, actor: &Actor) -> Result<Operation> {
         self.power(Verb::Pause, name, StopRequest::default(), actor)
     }
 
@@ -375,7 +375,7 @@ impl Control {
     ///
     /// # Errors
     /// `GST001`, `GST004`.
-    pub fn resume(&self, name: &str, actor: &str) -> Result<Operation> {
+    pub fn resume(&self, name: &str, actor: &Actor) -> Result<Operation> {
         self.power(Verb::Resume, name, StopRequest::default(), actor)
     }
 
@@ -383,7 +383,7 @@ impl Control {
     ///
     /// # Errors
     /// `GST001`, `GST005`, `GST006`.
-    pub fn remove(&self, name: &str, purge: bool, force: bool, actor: &str) -> Result<Operation> {
+    pub fn remove(&self, name: &str, purge: bool, force: bool, actor: &Actor) -> Result<Operation> {
         let stored = self.house.named(name)?;
         self.judge(Verb::Remove, &stored, force)?;
         if force {
@@ -404,7 +404,7 @@ impl Control {
     ///
     /// # Errors
     /// `GST001`, `GST002`.
-    pub fn rename(&self, name: &str, request: RenameRequest, actor: &str) -> Result<Operation> {
+    pub fn rename(&self, name: &str, request: RenameRequest, actor: &Actor) -> Result<Operation> {
         let _judged = self.admission();
         let stored = self.house.named(name)?;
         if stored.guest.name != request.name {
@@ -422,7 +422,7 @@ impl Control {
     ///
     /// # Errors
     /// `GST001`, `GST009`, `GST010`, and what admission refuses with.
-    pub fn set(&self, name: &str, patch: &SpecPatch, actor: &str) -> Result<Operation> {
+    pub fn set(&self, name: &str, patch: &SpecPatch, actor: &Actor) -> Result<Operation> {
         let stored = self.house.named(name)?;
         let new = merge::patched(&stored.guest.spec, &patch.0)?;
         self.amend("set", &stored, new, actor)
@@ -432,7 +432,7 @@ impl Control {
     ///
     /// # Errors
     /// `GST001`, `GST008`.
-    pub fn publish(&self, name: &str, request: &PublishRequest, actor: &str) -> Result<Operation> {
+    pub fn publish(&self, name: &str, request: &PublishRequest, actor: &Actor) -> Result<Operation> {
         let stored = self.house.named(name)?;
         let mut new = stored.guest.spec.clone();
         new.publish.retain(|one| !request.remove.contains(one));
@@ -449,7 +449,7 @@ impl Control {
         kind: &'static str,
         stored: &StoredGuest,
         new: GuestSpec,
-        actor: &str,
+        actor: &Actor,
     ) -> Result<Operation> {
         let _judged = self.admission();
         admission::spec(&self.known(Some(stored.id()))?, &new)?;
@@ -468,7 +468,7 @@ impl Control {
     ///
     /// # Errors
     /// `GST001`, `GST020`.
-    pub fn passwd(&self, name: &str, request: PasswdRequest, actor: &str) -> Result<Operation> {
+    pub fn passwd(&self, name: &str, request: PasswdRequest, actor: &Actor) -> Result<Operation> {
         let stored = self.house.named(name)?;
         let user = request.user.unwrap_or_else(|| "root".to_owned());
         if !admission::is_user(&user) {
@@ -663,7 +663,7 @@ impl Control {
     ///
     /// # Errors
     /// `GST018`.
-    pub fn restore(&self, which: &str, actor: &str) -> Result<Operation> {
+    pub fn restore(&self, which: &str, actor: &Actor) -> Result<Operation> {
         let stored = remove::in_trash(&self.house, which)?;
         self.submit("restore", &stored, &On::guest(stored.id()), actor, Txn::new())
     }
@@ -672,7 +672,7 @@ impl Control {
     ///
     /// # Errors
     /// Faults of the store.
-    pub fn empty_trash(&self, actor: &str) -> Result<Operation> {
+    pub fn empty_trash(&self, actor: &Actor) -> Result<Operation> {
         let nothing = serde_json::json!({});
         self.submit_on(
             "empty-trash",

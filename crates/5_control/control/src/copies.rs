@@ -15,7 +15,7 @@ use model::{Id, Phase};
 use ops::{Kind, New, Runner, Work};
 use store::Txn;
 
-use crate::adopt::DAEMON;
+use crate::adopt::daemon;
 use crate::codes::WRONG_PHASE;
 use crate::house::House;
 use crate::power::{On, id_of, simple};
@@ -80,7 +80,7 @@ impl Drop for Share {
             target: self.stored.target(),
             queue: id.0.clone(),
             args: serde_json::to_value(On::guest(id)).unwrap_or_default(),
-            actor: DAEMON.to_owned(),
+            actor: daemon(),
         };
         // What cannot be taken back now is taken back by the next start or daemon.
         let _ = self.runner.submit(&self.house, new, Txn::new());

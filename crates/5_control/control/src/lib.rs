@@ -42,3 +42,4 @@ mod watch;
 pub use control::{Control, Seen};
 pub use copies::Files;
 pub use house::{House, Settings};
+pub use ops::Actor;

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use fault::{Fault, Result};
 use images::StoredImage;
 use model::{Id, Image, ImageRef, ImageStatus, Name, Network, NetworkSpec, Operation, Size};
-use ops::{Kind, Step, nothing};
+use ops::{Actor, Kind, Step, nothing};
 use serde_json::json;
 use store::Txn;
 
@@ -39,7 +39,7 @@ impl Control {
     ///
     /// # Errors
     /// `IMG002`, `GST021`.
-    pub fn remove_image(&self, which: &str, actor: &str) -> Result<Operation> {
+    pub fn remove_image(&self, which: &str, actor: &Actor) -> Result<Operation> {
         let image = find(self.house(), which)?;
         let digest = image.spec.digest;
         refuse_used(self.house(), &digest)?;
@@ -58,7 +58,7 @@ impl Control {
     ///
     /// # Errors
     /// Faults of the store.
-    pub fn prune_images(&self, actor: &str) -> Result<Operation> {
+    pub fn prune_images(&self, actor: &Actor) -> Result<Operation> {
         self.submit_on(
             "prune-images",
             "images".to_owned(),

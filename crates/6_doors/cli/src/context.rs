@@ -57,7 +57,7 @@ impl Context {
         if let Some(client) = self.client.get() {
             return Ok(client);
         }
-        let client = daemon::reach(self)?;
+        let client = daemon::reach(self)?.reviving(|socket| daemon::reach_again(socket).is_ok());
         Ok(self.client.get_or_init(|| client))
     }
 

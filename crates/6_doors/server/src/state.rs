@@ -4,11 +4,15 @@ use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use std::time::Duration;
 
-use axum::Router;
-use axum::extract::DefaultBodyLimit;
 use axum::extract::connect_info::Connected;
+use axum::extract::{ConnectInfo, DefaultBodyLimit, FromRequestParts, Request, State};
+use axum::http::request::Parts;
+use axum::http::{HeaderMap, Method, StatusCode};
+use axum::middleware::{self, Next};
+use axum::response::{IntoResponse, Response};
 use axum::serve::IncomingStream;
-use control::Control;
+use axum::{Json, Router};
+use control::{Actor, Control};
 use fault::{Fault, Result};
 use tokio::net::UnixListener;
 use tokio::sync::watch;
@@ -97,16 +101,6 @@ pub(crate) struct Peer {
     uid: Option<u32>,
 }
 
-impl Peer {
-    /// As operations record it.
-    pub(crate) fn actor(&self) -> String {
-        match self.uid {
-            Some(uid) => format!("uid:{uid}"),
-            None => "unknown".to_owned(),
-        }
-    }
-}
-
 impl Connected<IncomingStream<'_, UnixListener>> for Peer {
     fn connect_info(stream: IncomingStream<'_, UnixListener>) -> Self {
         let peer = stream.io().peer_cred().ok();
@@ -116,6 +110,46 @@ impl Connected<IncomingStream<'_, UnixListener>> for Peer {
     }
 }
 
+/// Who asks, and by which key the request is known when it comes again (`Idempotency-Key`: the client's own, at most
+/// 64 letters, digits, hyphens or underscores).
+pub(crate) struct Asker(pub Actor);
+
+const KEY: &str = "idempotency-key";
+
+fn key_of(headers: &HeaderMap) -> Option<String> {
+    let key = headers.get(KEY)?.to_str().ok()?;
+    let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"-_".contains(&byte);
+    ((1..=64).contains(&key.len()) && key.bytes().all(plain)).then(|| key.to_owned())
+}
+
+impl<S: Send + Sync> FromRequestParts<S> for Asker {
+    type Rejection = Refusal;
+
+    async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, Refusal> {
+        let peer = parts.extensions.get::<ConnectInfo<Peer>>();
+        let name = match peer.and_then(|ConnectInfo(peer)| peer.uid) {
+            Some(uid) => format!("uid:{uid}"),
+            None => "unknown".to_owned(),
+        };
+        Ok(Asker(Actor {
+            name,
+            key: key_of(&parts.headers),
+        }))
+    }
+}
+
+/// Answers a request that has been carried out already, and whose answer was lost, with the operation it has begun.
+async fn replay(State(door): State<Door>, request: Request, next: Next) -> Response {
+    let changes = !matches!(*request.method(), Method::GET | Method::HEAD);
+    if let (true, Some(key)) = (changes, key_of(request.headers())) {
+        let asked = door.ask(move |control| control.runner().asked_before(&key)).await;
+        if let Ok(Some(operation)) = asked {
+            return (StatusCode::ACCEPTED, Json(operation)).into_response();
+        }
+    }
+    next.run(request).await
+}
+
 /// All paths.
 pub fn router(door: Door) -> Router {
     let (router, _) = routes::paths().split_for_parts();
@@ -123,5 +157,6 @@ pub fn router(door: Door) -> Router {
         .fallback(async || Refusal(Fault::new(PATH_UNKNOWN)))
         .method_not_allowed_fallback(async || Refusal(Fault::new(METHOD_UNKNOWN)))
         .layer(DefaultBodyLimit::max(BODY_LIMIT))
+        .layer(middleware::from_fn_with_state(door.clone(), replay))
         .with_state(door)
 }

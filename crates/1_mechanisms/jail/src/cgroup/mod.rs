@@ -4,6 +4,7 @@
 //! host cannot enforce is reported, never ignored. Sources: the kernel's admin-guide/cgroup-v1/*.rst and
 //! admin-guide/cgroup-v2.rst.
 
+mod devices;
 mod files;
 mod hierarchy;
 mod v1;

@@ -9,6 +9,7 @@ use std::time::Duration;
 use fault::{Fault, OrFault, Result};
 use rustix::event::EventfdFlags;
 
+use super::devices;
 use super::files::{
     absent, delegate, keyed, make, number, procs, read, remove, wait_until, write, write_limit,
     write_or_fault,
@@ -33,23 +34,6 @@ const WANTED: [&str; 9] = [
 /// Limits above this are v1's way to write "unlimited".
 const INFINITY: u64 = 1 << 62;
 const PERIOD_US: f64 = 100_000.0;
-/// Device nodes of a guest that could make others: null, zero, full, random, urandom, tty, console, ptmx, pts, tun,
-/// fuse. Nodes may be made (m) of any number; only these may be opened.
-const DEVICES: [&str; 13] = [
-    "c *:* m",
-    "b *:* m",
-    "c 1:3 rwm",
-    "c 1:5 rwm",
-    "c 1:7 rwm",
-    "c 1:8 rwm",
-    "c 1:9 rwm",
-    "c 5:0 rwm",
-    "c 5:1 rwm",
-    "c 5:2 rwm",
-    "c 136:* rwm",
-    "c 10:200 rwm",
-    "c 10:229 rwm",
-];
 
 /// A host whose controllers are on cgroup v1.
 #[derive(Debug)]
@@ -105,8 +89,8 @@ impl V1 {
             }
             if request.restrict_devices && hierarchy.controllers.iter().any(|name| name == "devices") {
                 write_or_fault(&dir.join("devices.deny"), "a")?;
-                for rule in DEVICES {
-                    write_or_fault(&dir.join("devices.allow"), rule)?;
+                for rule in devices::RULES {
+                    write_or_fault(&dir.join("devices.allow"), &rule.to_string())?;
                 }
             }
         }
@@ -120,7 +104,13 @@ impl V1 {
         }
         let mut missing = self.limit(path, &request.limits)?;
         if request.restrict_devices && self.root("devices").is_none() {
-            missing.push(absent("devices", "devices"));
+            let by_program = self
+                .unified
+                .as_ref()
+                .map(|root| devices::restrict(&root.join(path)));
+            if by_program.is_none_or(|done| done.is_err()) {
+                missing.push(absent("devices", "devices"));
+            }
         }
         Ok(missing)
     }

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use fault::{Fault, OrFault, Result};
 
+use super::devices;
 use super::files::{
     absent, delegate, keyed, make, number, procs, read, remove, wait_until, write, write_limit,
     write_or_fault,
@@ -106,10 +107,12 @@ impl Cgroups for V2 {
                 return Err(fault);
             }
         };
-        if request.restrict_devices {
+        if request.restrict_devices
+            && let Err(error) = devices::restrict(&dir)
+        {
             missing.push(Missing {
                 limit: "devices",
-                reason: "cgroup v2 restricts devices by BPF only".into(),
+                reason: format!("the kernel takes no device program: {error}"),
             });
         }
         Ok(missing)

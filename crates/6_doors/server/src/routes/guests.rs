@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
 use axum::Json;
-use axum::extract::{ConnectInfo, State};
+use axum::extract::State;
 use axum::response::{IntoResponse, Response};
 use control::Seen;
 use control::codes::UNKNOWN;
@@ -19,7 +19,7 @@ use utoipa::IntoParams;
 use super::schemas;
 use crate::answer::{Answer, Refusal};
 use crate::request::{Body, MaybeBody, Named, Params};
-use crate::state::{Door, Peer};
+use crate::state::{Asker, Door};
 
 /// How long a wait lasts when the request says nothing.
 const PATIENCE: u64 = 60;
@@ -45,7 +45,7 @@ pub(crate) struct LaunchQuery {
         (status = "default", body = ErrorBody)))]
 pub(crate) async fn launch(
     State(door): State<Door>,
-    ConnectInfo(peer): ConnectInfo<Peer>,
+    Asker(actor): Asker,
     Params(query): Params<LaunchQuery>,
     Body(request): Body<LaunchRequest>,
 ) -> Result<Response, Refusal> {
@@ -53,9 +53,7 @@ pub(crate) async fn launch(
         let plan = door.ask(move |control| control.launch_plan(&request)).await?;
         return Ok(Json(plan).into_response());
     }
-    let operation = door
-        .ask(move |control| control.launch(request, &peer.actor()))
-        .await?;
+    let operation = door.ask(move |control| control.launch(request, &actor)).await?;
     Ok((axum::http::StatusCode::ACCEPTED, Json(operation)).into_response())
 }
 
@@ -71,11 +69,11 @@ pub(crate) async fn show(State(door): State<Door>, Named(name): Named) -> Answer
     request_body = SpecPatch, responses((status = 200, body = Operation), (status = "default", body = ErrorBody)))]
 pub(crate) async fn set(
     State(door): State<Door>,
-    ConnectInfo(peer): ConnectInfo<Peer>,
+    Asker(actor): Asker,
     Named(name): Named,
     Body(patch): Body<SpecPatch>,
 ) -> Answer<Operation> {
-    let done = door.ask(move |control| control.set(&name, &patch, &peer.actor()));
+    let done = door.ask(move |control| control.set(&name, &patch, &actor));
     Ok(Json(done.await?))
 }
 
@@ -96,11 +94,11 @@ pub(crate) struct RemoveQuery {
     responses((status = 200, body = Operation), (status = "default", body = ErrorBody)))]
 pub(crate) async fn remove(
     State(door): State<Door>,
-    ConnectInfo(peer): ConnectInfo<Peer>,
+    Asker(actor): Asker,
     Named(name): Named,
     Params(query): Params<RemoveQuery>,
 ) -> Answer<Operation> {
-    let done = door.ask(move |control| control.remove(&name, query.purge, query.force, &peer.actor()));
+    let done = door.ask(move |control| control.remove(&name, query.purge, query.force, &actor));
     Ok(Json(done.await?))
 }
 
@@ -109,10 +107,10 @@ pub(crate) async fn remove(
     responses((status = 200, body = Operation), (status = "default", body = ErrorBody)))]
 pub(crate) async fn start(
     State(door): State<Door>,
-    ConnectInfo(peer): ConnectInfo<Peer>,
+    Asker(actor): Asker,
     Named(name): Named,
 ) -> Answer<Operation> {
-    let done = door.ask(move |control| control.start(&name, &peer.actor()));
+    let done = door.ask(move |control| control.start(&name, &actor));
     Ok(Json(done.await?))
 }
 
@@ -121,11 +119,11 @@ pub(crate) async fn start(
     request_body = StopRequest, responses((status = 200, body = Operation), (status = "default", body = ErrorBody)))]
 pub(crate) async fn stop(
     State(door): State<Door>,
-    ConnectInfo(peer): ConnectInfo<Peer>,
+    Asker(actor): Asker,
     Named(name): Named,
     MaybeBody(request): MaybeBody<StopRequest>,
 ) -> Answer<Operation> {
-    let done = door.ask(move |control| control.stop(&name, request, &peer.actor()));
+    let done = door.ask(move |control| control.stop(&name, request, &actor));
     Ok(Json(done.await?))
 }
 
@@ -134,11 +132,11 @@ pub(crate) async fn stop(
     request_body = StopRequest, responses((status = 200, body = Operation), (status = "default", body = ErrorBody)))]
 pub(crate) async fn restart(
     State(door): State<Door>,
-    ConnectInfo(peer): ConnectInfo<Peer>,
+    Asker(actor): Asker,
     Named(name): Named,
     MaybeBody(request): MaybeBody<StopRequest>,
 ) -> Answer<Operation> {
-    let done = door.ask(move |control| control.restart(&name, request, &peer.actor()));
+    let done = door.ask(move |control| control.restart(&name, request, &actor));
     Ok(Json(done.await?))
 }
 
@@ -147,10 +145,10 @@ pub(crate) async fn restart(
     responses((status = 200, body = Operation), (status = "default", body = ErrorBody)))]
 pub(crate) async fn pause(
     State(door): State<Door>,
-    ConnectInfo(peer): ConnectInfo<Peer>,
+    Asker(actor): Asker,
     Named(name): Named,
 ) -> Answer<Operation> {
-    let done = door.ask(move |control| control.pause(&name, &peer.actor()));
+    let done = door.ask(move |control| control.pause(&name, &actor));
     Ok(Json(done.await?))
 }
 
@@ -159,10 +157,10 @@ pub(crate) async fn pause(
     responses((status = 200, body = Operation), (status = "default", body = ErrorBody)))]
 pub(crate) async fn resume(
     State(door): State<Door>,
-    ConnectInfo(peer): ConnectInfo<Peer>,
+    Asker(actor): Asker,
     Named(name): Named,
 ) -> Answer<Operation> {
-    let done = door.ask(move |control| control.resume(&name, &peer.actor()));
+    let done = door.ask(move |control| control.resume(&name, &actor));
     Ok(Json(done.await?))
 }
 
@@ -171,11 +169,11 @@ pub(crate) async fn resume(
     request_body = RenameRequest, responses((status = 200, body = Operation), (status = "default", body = ErrorBody)))]
 pub(crate) async fn rename(
     State(door): State<Door>,
-    ConnectInfo(peer): ConnectInfo<Peer>,
+    Asker(actor): Asker,
     Named(name): Named,
     Body(request): Body<RenameRequest>,
 ) -> Answer<Operation> {
-    let done = door.ask(move |control| control.rename(&name, request, &peer.actor()));
+    let done = door.ask(move |control| control.rename(&name, request, &actor));
     Ok(Json(done.await?))
 }
 
@@ -184,11 +182,11 @@ pub(crate) async fn rename(
     request_body = PublishRequest, responses((status = 200, body = Operation), (status = "default", body = ErrorBody)))]
 pub(crate) async fn publish(
     State(door): State<Door>,
-    ConnectInfo(peer): ConnectInfo<Peer>,
+    Asker(actor): Asker,
     Named(name): Named,
     Body(request): Body<PublishRequest>,
 ) -> Answer<Operation> {
-    let done = door.ask(move |control| control.publish(&name, &request, &peer.actor()));
+    let done = door.ask(move |control| control.publish(&name, &request, &actor));
     Ok(Json(done.await?))
 }
 
@@ -197,11 +195,11 @@ pub(crate) async fn publish(
     request_body = PasswdRequest, responses((status = 200, body = Operation), (status = "default", body = ErrorBody)))]
 pub(crate) async fn passwd(
     State(door): State<Door>,
-    ConnectInfo(peer): ConnectInfo<Peer>,
+    Asker(actor): Asker,
     Named(name): Named,
     Body(request): Body<PasswdRequest>,
 ) -> Answer<Operation> {
-    let done = door.ask(move |control| control.passwd(&name, request, &peer.actor()));
+    let done = door.ask(move |control| control.passwd(&name, request, &actor));
     Ok(Json(done.await?))
 }
 

@@ -1,14 +1,14 @@
 //! Trash, images and networks.
 
 use axum::Json;
-use axum::extract::{ConnectInfo, State};
+use axum::extract::State;
 use model::api::{ErrorBody, TrashEntry};
 use model::{Image, Network, Operation};
 
 use super::schemas;
 use crate::answer::Answer;
 use crate::request::Named;
-use crate::state::{Door, Peer};
+use crate::state::{Asker, Door};
 
 /// Removed guests whose trees are kept.
 #[utoipa::path(get, path = "/v1/trash", operation_id = "list_trash",
@@ -20,11 +20,8 @@ pub(crate) async fn trash(State(door): State<Door>) -> Answer<Vec<TrashEntry>> {
 /// Delete for good everything in the trash.
 #[utoipa::path(delete, path = "/v1/trash", operation_id = "empty_trash",
     responses((status = 200, body = Operation), (status = "default", body = ErrorBody)))]
-pub(crate) async fn empty_trash(
-    State(door): State<Door>,
-    ConnectInfo(peer): ConnectInfo<Peer>,
-) -> Answer<Operation> {
-    let done = door.ask(move |control| control.empty_trash(&peer.actor()));
+pub(crate) async fn empty_trash(State(door): State<Door>, Asker(actor): Asker) -> Answer<Operation> {
+    let done = door.ask(move |control| control.empty_trash(&actor));
     Ok(Json(done.await?))
 }
 
@@ -33,10 +30,10 @@ pub(crate) async fn empty_trash(
     responses((status = 200, body = Operation), (status = "default", body = ErrorBody)))]
 pub(crate) async fn restore(
     State(door): State<Door>,
-    ConnectInfo(peer): ConnectInfo<Peer>,
+    Asker(actor): Asker,
     Named(id): Named,
 ) -> Answer<Operation> {
-    let done = door.ask(move |control| control.restore(&id, &peer.actor()));
+    let done = door.ask(move |control| control.restore(&id, &actor));
     Ok(Json(done.await?))
 }
 
@@ -50,11 +47,8 @@ pub(crate) async fn images(State(door): State<Door>) -> Answer<Vec<Image>> {
 /// Remove every image that no guest stands on.
 #[utoipa::path(post, path = "/v1/images/prune", operation_id = "prune_images",
     responses((status = 200, body = Operation), (status = "default", body = ErrorBody)))]
-pub(crate) async fn prune_images(
-    State(door): State<Door>,
-    ConnectInfo(peer): ConnectInfo<Peer>,
-) -> Answer<Operation> {
-    let done = door.ask(move |control| control.prune_images(&peer.actor()));
+pub(crate) async fn prune_images(State(door): State<Door>, Asker(actor): Asker) -> Answer<Operation> {
+    let done = door.ask(move |control| control.prune_images(&actor));
     Ok(Json(done.await?))
 }
 
@@ -70,10 +64,10 @@ pub(crate) async fn image(State(door): State<Door>, Named(reference): Named) -> 
     responses((status = 200, body = Operation), (status = "default", body = ErrorBody)))]
 pub(crate) async fn remove_image(
     State(door): State<Door>,
-    ConnectInfo(peer): ConnectInfo<Peer>,
+    Asker(actor): Asker,
     Named(reference): Named,
 ) -> Answer<Operation> {
-    let done = door.ask(move |control| control.remove_image(&reference, &peer.actor()));
+    let done = door.ask(move |control| control.remove_image(&reference, &actor));
     Ok(Json(done.await?))
 }
 
