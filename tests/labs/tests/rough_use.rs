@@ -103,23 +103,29 @@ fn a_guest_without_memory_for_its_system_is_not_called_a_success() {
 }
 
 #[test]
-fn events_go_on_with_the_next_daemon() {
+fn listeners_go_on_with_the_next_daemon() {
     let (host, _turn) = host();
     host.launch_sleeper("evd", "");
-    let mut follow = host
-        .command(["events", "-f"])
-        .stdout(Stdio::piped())
-        .spawn()
-        .unwrap();
-    let mut lines = BufReader::new(follow.stdout.take().unwrap()).lines();
+    let begin = |args: &[&str]| {
+        let mut child = host.command(args).stdout(Stdio::piped()).spawn().unwrap();
+        let lines = BufReader::new(child.stdout.take().unwrap()).lines();
+        (child, lines)
+    };
+    let (mut events, mut told) = begin(&["events", "-f"]);
+    let (mut list, mut listed) = begin(&["ls", "--quiet", "--watch", "0.1"]);
+    assert_eq!(listed.next().unwrap().unwrap(), "evd");
     std::thread::sleep(Duration::from_millis(500));
     host.kill_daemon();
     until("a new daemon", SOON, || host.posada("ls").code == 0);
     host.ok("stop --force evd");
-    assert!(lines.any(|line| line.unwrap().contains("evd")));
-    let _ = follow.kill();
-    let _ = follow.wait();
-    host.purge(&["evd"]);
+    assert!(told.any(|line| line.unwrap().contains("evd")));
+    host.ok("rename evd later");
+    assert!(listed.any(|line| line.unwrap() == "later"));
+    for child in [&mut events, &mut list] {
+        let _ = child.kill();
+        let _ = child.wait();
+    }
+    host.purge(&["later"]);
 }
 
 #[test]

@@ -58,6 +58,13 @@ cli-value = placeholders
     .target = TARGET
     .key-value = KEY=VALUE
     .cmd = CMD
+    .dir-file = DIR|FILE
+    .host-guest--ro- = HOST:GUEST[:ro]
+    .locale = LOCALE
+    .arch = ARCH
+    .variant = VARIANT
+    .revision = REVISION
+    .shell = SHELL
 
 cli-common = Arguments that mean the same everywhere
     .guest = Names or patterns of guests

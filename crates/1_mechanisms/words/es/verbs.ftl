@@ -58,6 +58,13 @@ cli-value = huecos
     .target = DESTINO
     .key-value = CLAVE=VALOR
     .cmd = ORDEN
+    .dir-file = DIR|ARCHIVO
+    .host-guest--ro- = ANFITRIÓN:HUÉSPED[:ro]
+    .locale = LOCALE
+    .arch = ARQUITECTURA
+    .variant = VARIANTE
+    .revision = REVISIÓN
+    .shell = INTÉRPRETE
 
 cli-common = Argumentos que significan lo mismo en todas partes
     .guest = Nombres o patrones de huéspedes

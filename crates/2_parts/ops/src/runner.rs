@@ -17,6 +17,9 @@ use crate::{DEFECT, ENDED, KIND_UNKNOWN, Kind, Step, UNKNOWN, Work};
 /// Ended operations kept; older ones are forgotten.
 const ENDED_KEPT: usize = 1000;
 
+/// Work of which nothing is recorded before more has been done.
+const SHORT: Duration = Duration::from_millis(200);
+
 /// Who asks for an operation.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Actor {
@@ -356,6 +359,7 @@ impl<C: ?Sized + Send + Sync + 'static> Runner<C> {
             changes: Arc::clone(&self.changes),
             step: "",
             forward: true,
+            noted: false,
         };
         work.stored.operation.state = OperationState::Running;
         let name = work.stored.operation.kind.clone();
@@ -373,14 +377,18 @@ impl<C: ?Sized + Send + Sync + 'static> Runner<C> {
         if let Some(fault) = work.stored.undoing.clone() {
             return Err(fault);
         }
+        let mut saved = Instant::now();
         for step in kind.steps.iter().skip(work.stored.done) {
             work.safe_point()?;
             work.step = step.name;
             model::Watcher::progress(work, Progress::default());
             guarded(step, step.run, context, work)?;
             work.stored.done += 1;
-            if work.stored.done < kind.steps.len() {
+            // A step that was short and left no note is as well done again after a crash.
+            let worth_it = saved.elapsed() > SHORT || work.noted;
+            if work.stored.done < kind.steps.len() && worth_it {
                 self.save(work, Txn::new().observed());
+                (saved, work.noted) = (Instant::now(), false);
             }
         }
         Ok(())

@@ -67,6 +67,8 @@ pub struct Work {
     pub(crate) changes: Arc<Changes>,
     pub(crate) step: &'static str,
     pub(crate) forward: bool,
+    /// A step has written something down since the record was saved.
+    pub(crate) noted: bool,
 }
 
 impl Work {
@@ -101,6 +103,7 @@ impl Work {
             changes: Arc::default(),
             step: "",
             forward: true,
+            noted: false,
         }
     }
 
@@ -153,6 +156,7 @@ impl Work {
     pub fn write_down(&mut self, name: &str, value: &impl Serialize) {
         let value = serde_json::to_value(value).expect("a note serializes to JSON");
         self.stored.notes.insert(name.to_owned(), value);
+        self.noted = true;
     }
 
     /// Adds to what the operation yields.

@@ -159,30 +159,37 @@ pub(crate) fn follow(control: &Arc<Control>, id: &Id, heard: Heard) {
     let Ok(Some(stored)) = house.find(id) else {
         return;
     };
-    let tell = |kind: &str, details: &[(&'static str, String)]| {
-        let event = fact(kind, &stored.guest.name, details);
-        // An event that cannot be written is lost; what it is about is observed again.
-        let _ = house.store.commit(Txn::new().event(&event).observed());
+    let name = &stored.guest.name;
+    let event = match &heard {
+        Heard::Told(Told::Started { pid }) => Some(fact("guest.started", name, &[("pid", pid.to_string())])),
+        Heard::Told(Told::Paused) => Some(fact("guest.paused", name, &[])),
+        Heard::Told(Told::Resumed) => Some(fact("guest.resumed", name, &[])),
+        Heard::Told(Told::OutOfMemory) => Some(fact("guest.out-of-memory", name, &[])),
+        Heard::Told(Told::Ended { exit, again, .. }) => {
+            let details = [("exit", exit_word(*exit)), ("again", again.to_string())];
+            Some(fact("guest.exited", name, &details))
+        }
+        Heard::Gone => None,
     };
     // An operation that starts it looks at it afterwards by itself.
-    let started = matches!(heard, Heard::Told(Told::Started { .. }));
-    if !started || control.runner().open_in(&id.0).is_ok_and(|open| open.is_empty()) {
-        let _ = house.refresh(id);
+    let looked_at = matches!(heard, Heard::Told(Told::Started { .. }))
+        && control.runner().open_in(&id.0).is_ok_and(|open| !open.is_empty());
+    let seen = if looked_at {
+        None
+    } else {
+        house.refresh_and_tell(id, event.as_ref()).ok().flatten()
+    };
+    if let (None, Some(event)) = (seen, &event) {
+        // One that cannot be written is lost; what it is about is observed again.
+        let _ = house.store.commit(Txn::new().event(event).observed());
     }
     match heard {
-        Heard::Told(Told::Started { pid }) => tell("guest.started", &[("pid", pid.to_string())]),
-        Heard::Told(Told::Paused) => tell("guest.paused", &[]),
-        Heard::Told(Told::Resumed) => tell("guest.resumed", &[]),
-        Heard::Told(Told::OutOfMemory) => tell("guest.out-of-memory", &[]),
-        Heard::Told(Told::Ended { exit, again, destroy }) => {
-            tell(
-                "guest.exited",
-                &[("exit", exit_word(exit)), ("again", again.to_string())],
-            );
-            if !again {
-                settle(control, &stored, destroy);
-            }
-        }
+        Heard::Told(Told::Ended {
+            again: false,
+            destroy,
+            ..
+        }) => settle(control, &stored, destroy),
+        Heard::Told(_) => {}
         Heard::Gone => {
             settle(control, &stored, false);
             let spec = &stored.guest.spec;

@@ -130,10 +130,29 @@ impl House {
         Ok(changed.map(|entry| with_revision(entry.value, entry.revision)))
     }
 
-    /// Writes down what was observed of a guest.
-    pub(crate) fn observe(&self, id: &Id, mut look: impl FnMut(&mut GuestStatus)) -> Result<()> {
+    /// Writes down what was observed of a guest, when it is anything new.
+    pub(crate) fn observe(&self, id: &Id, look: impl FnMut(&mut GuestStatus)) -> Result<()> {
+        self.observe_and_tell(id, look, None)
+    }
+
+    /// The same together with an event.
+    fn observe_and_tell(
+        &self,
+        id: &Id,
+        mut look: impl FnMut(&mut GuestStatus),
+        event: Option<&serde_json::Value>,
+    ) -> Result<()> {
+        let Some(stored) = self.find(id)? else {
+            return Ok(());
+        };
+        let mut seen = stored.guest.status.clone();
+        look(&mut seen);
+        if event.is_none() && seen == stored.guest.status {
+            return Ok(());
+        }
         self.change(id, |stored, txn| {
             look(&mut stored.guest.status);
+            let txn = event.into_iter().fold(txn, Txn::event);
             Ok(txn.observed())
         })
         .map(drop)
@@ -169,6 +188,15 @@ impl House {
 
     /// Asks a guest's shim how it is and writes that down. Tells whether a shim answered.
     pub(crate) fn refresh(&self, id: &Id) -> Result<Option<InstanceStatus>> {
+        self.refresh_and_tell(id, None)
+    }
+
+    /// The same together with an event, which is written down only when a shim answered.
+    pub(crate) fn refresh_and_tell(
+        &self,
+        id: &Id,
+        event: Option<&serde_json::Value>,
+    ) -> Result<Option<InstanceStatus>> {
         let lock =
             id.0.bytes()
                 .fold(0, |sum: usize, byte| sum.wrapping_add(byte.into()));
@@ -184,7 +212,7 @@ impl House {
         }
         let shim_pid = shim.hello().pid;
         let seen = status.clone();
-        self.observe(id, move |known| {
+        let look = move |known: &mut GuestStatus| {
             // A guest that is being brought down stays so in the eyes of users until it is down.
             if !(known.phase == Phase::Stopping && seen.phase == Phase::Running) {
                 known.phase = seen.phase;
@@ -200,7 +228,8 @@ impl House {
             if seen.phase == Phase::Running {
                 known.reason = None;
             }
-        })?;
+        };
+        self.observe_and_tell(id, look, event)?;
         Ok(Some(status))
     }
 

@@ -125,18 +125,17 @@ pub(crate) fn set_up() -> Step<House> {
                 Some("none") | None => None,
                 given => given,
             };
-            let plan = setup::process(&spec.setup, &spec.init, host_keys, proxy);
-            let nothing_done = plan.is_none();
-            if let Some(plan) = plan {
-                let (exit, output) = house.shim(&stored)?.run(plan, setup::SCRIPT.to_owned())?;
-                if exit != ExitStatus::Code(0) {
-                    return Err(setup_failed(&stored, exit, &output));
-                }
+            let Some(plan) = setup::process(&spec.setup, &spec.init, host_keys, proxy) else {
+                return Ok(());
+            };
+            let (exit, output) = house.shim(&stored)?.run(plan, setup::SCRIPT.to_owned())?;
+            if exit != ExitStatus::Code(0) {
+                return Err(setup_failed(&stored, exit, &output));
             }
             house
                 .change(&id, |stored, txn| {
                     stored.set_up = true;
-                    Ok(if nothing_done { txn.observed() } else { txn })
+                    Ok(txn)
                 })
                 .map(drop)
         },
