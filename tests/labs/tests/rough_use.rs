@@ -112,7 +112,7 @@ fn listeners_go_on_with_the_next_daemon() {
         (child, lines)
     };
     let (mut events, mut told) = begin(&["events", "-f"]);
-    let (mut list, mut listed) = begin(&["ls", "--quiet", "--watch", "0.1"]);
+    let (mut list, mut listed) = begin(&["ls", "--quiet", "--watch=0.1"]);
     assert_eq!(listed.next().unwrap().unwrap(), "evd");
     std::thread::sleep(Duration::from_millis(500));
     host.kill_daemon();
