@@ -1,6 +1,7 @@
 //! A minbase of Debian 12 with all packages in the cache, beside mmdebstrap and debootstrap with theirs.
 
-use std::path::{Path, PathBuf};
+use std::cell::Cell;
+use std::path::PathBuf;
 
 use crate::Options;
 use crate::house::{peer_wanted, posada, run};
@@ -24,7 +25,10 @@ pub fn bench(options: &Options) -> Result<(), String> {
 }
 
 /// A folder for trees and caches, removed in the end.
-struct Ground(PathBuf);
+struct Ground {
+    path: PathBuf,
+    trees: Cell<usize>,
+}
 
 impl Ground {
     fn new() -> Result<Self, String> {
@@ -32,24 +36,25 @@ impl Ground {
         for name in ["ours", "mmdebstrap", "debootstrap"] {
             std::fs::create_dir_all(path.join(name)).map_err(|error| error.to_string())?;
         }
-        Ok(Ground(path))
+        Ok(Ground {
+            path,
+            trees: Cell::new(0),
+        })
     }
 
     fn at(&self, name: &str) -> String {
-        self.0.join(name).display().to_string()
+        self.path.join(name).display().to_string()
     }
 
-    /// An empty place for a tree; the removal of the last one is not part of anybody's time that matters: all do it.
-    fn tree(&self) -> Result<String, String> {
-        let tree = self.at("tree");
-        if Path::new(&tree).exists() {
-            run("rm", &["-rf", "--one-file-system", &tree])?;
-        }
-        Ok(tree)
+    /// A place for a tree. None is removed before the end: that takes a second, and for some seconds more the file
+    /// system (ext4 without a journal) is slow to make new files.
+    fn tree(&self) -> String {
+        self.trees.set(self.trees.get() + 1);
+        self.at(&format!("tree{}", self.trees.get()))
     }
 
     fn ours(&self) -> Result<(), String> {
-        let (tree, cache) = (self.tree()?, self.at("ours"));
+        let (tree, cache) = (self.tree(), self.at("ours"));
         run(
             posada(),
             &["bootstrap", "debian/12", &tree, "--cache-dir", &cache],
@@ -59,7 +64,7 @@ impl Ground {
 
     /// With the cache that its manual page describes.
     fn mmdebstrap(&self) -> Result<(), String> {
-        let (tree, cache) = (self.tree()?, self.at("mmdebstrap"));
+        let (tree, cache) = (self.tree(), self.at("mmdebstrap"));
         let before = format!(
             "--setup-hook=mkdir -p \"$1\"/var/cache/apt/archives; for deb in {cache}/*.deb; do \
              if [ -e \"$deb\" ]; then cp \"$deb\" \"$1\"/var/cache/apt/archives/; fi; done"
@@ -80,13 +85,16 @@ impl Ground {
     }
 
     fn debootstrap(&self) -> Result<(), String> {
-        let (tree, cache) = (self.tree()?, format!("--cache-dir={}", self.at("debootstrap")));
+        let (tree, cache) = (self.tree(), format!("--cache-dir={}", self.at("debootstrap")));
         run("debootstrap", &["--variant=minbase", &cache, "bookworm", &tree]).map(drop)
     }
 }
 
 impl Drop for Ground {
     fn drop(&mut self) {
-        let _ = run("rm", &["-rf", "--one-file-system", &self.0.display().to_string()]);
+        let _ = run(
+            "rm",
+            &["-rf", "--one-file-system", &self.path.display().to_string()],
+        );
     }
 }
