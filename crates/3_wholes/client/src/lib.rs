@@ -5,6 +5,7 @@
 use std::collections::BTreeMap;
 use std::io::Read;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use fault::Result;
 use model::api::{
@@ -60,8 +61,10 @@ pub struct Client {
 /// Sees to it that a daemon listens on a socket again; tells whether one does.
 pub type Revive = fn(&Path) -> bool;
 
-/// Daemons that may die under one request before it is given up.
-const DEATHS: usize = 5;
+/// How often a request is sent before it is given up, and the pause before it is sent again: a daemon that is killed
+/// still takes connections for a moment.
+const TRIES: usize = 20;
+const PAUSE: Duration = Duration::from_millis(50);
 
 impl Client {
     /// A client of the daemon on this socket; nothing is sent yet.
@@ -119,17 +122,18 @@ impl Client {
         key: Option<&str>,
     ) -> Result<T> {
         let repeatable = method == "GET" || key.is_some();
-        let mut deaths = 0;
+        let mut tries = 1;
         loop {
             let body = body.map_or(Body::Empty, Body::Json);
             let answer = http::send(&self.socket, method, target, body, key).and_then(Answer::json);
-            let lost =
-                |fault: &fault::Fault| fault.is(codes::LOST) || (deaths > 0 && fault.is(codes::NO_DAEMON));
+            let lost = |fault: &fault::Fault| fault.is(codes::LOST) || fault.is(codes::NO_DAEMON);
             match (answer, self.revive) {
-                (Err(fault), Some(revive))
-                    if lost(&fault) && repeatable && deaths < DEATHS && revive(&self.socket) =>
-                {
-                    deaths += 1;
+                (Err(fault), Some(revive)) if lost(&fault) && repeatable && tries < TRIES => {
+                    tries += 1;
+                    std::thread::sleep(PAUSE);
+                    if !revive(&self.socket) {
+                        return Err(fault);
+                    }
                 }
                 (answer, _) => return answer,
             }
