@@ -121,14 +121,23 @@ impl Client {
         body: Option<&[u8]>,
         key: Option<&str>,
     ) -> Result<T> {
-        let repeatable = method == "GET" || key.is_some();
+        let send = || {
+            let body = body.map_or(Body::Empty, Body::Json);
+            http::send(&self.socket, method, target, body, key).and_then(Answer::json)
+        };
+        match method == "GET" || key.is_some() {
+            true => self.insist(send),
+            false => send(),
+        }
+    }
+
+    /// Does what may be done again, until a daemon lives long enough to answer.
+    fn insist<T>(&self, once: impl Fn() -> Result<T>) -> Result<T> {
+        let lost = |fault: &fault::Fault| fault.is(codes::LOST) || fault.is(codes::NO_DAEMON);
         let mut tries = 1;
         loop {
-            let body = body.map_or(Body::Empty, Body::Json);
-            let answer = http::send(&self.socket, method, target, body, key).and_then(Answer::json);
-            let lost = |fault: &fault::Fault| fault.is(codes::LOST) || fault.is(codes::NO_DAEMON);
-            match (answer, self.revive) {
-                (Err(fault), Some(revive)) if lost(&fault) && repeatable && tries < TRIES => {
+            match (once(), self.revive) {
+                (Err(fault), Some(revive)) if lost(&fault) && tries < TRIES => {
                     tries += 1;
                     std::thread::sleep(PAUSE);
                     if !revive(&self.socket) {
@@ -354,7 +363,7 @@ impl Client {
 
     /// `GET /v1/events` as a websocket: the stored events after this revision (all when 0), then every new one.
     pub fn follow_events(&self, since: u64) -> Result<Events> {
-        Events::open(&self.socket, since)
+        self.insist(|| Events::open(&self.socket, since))
     }
 }
 
