@@ -251,7 +251,7 @@ impl Networks {
         Ok(())
     }
 
-    /// Unplugs every card of the guest; its addresses stay its own.
+    /// Unplugs every card of the guest; its addresses stay its own. The kernel takes the cables down a moment later.
     ///
     /// # Errors
     /// `NET001`.
