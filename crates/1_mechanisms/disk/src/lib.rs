@@ -1,0 +1,1 @@
+//! Disk formats, partition tables and file systems of guests.

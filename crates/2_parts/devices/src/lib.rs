@@ -1,0 +1,1 @@
+//! The devices of a PC, and the bus that they hang on.

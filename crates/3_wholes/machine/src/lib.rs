@@ -1,0 +1,1 @@
+//! One virtual machine: from a plan to its parts, and its life.
