@@ -1,0 +1,25 @@
+# Disk images, partition tables, file systems of guests.
+DSK001 = the disk image cannot be read or written
+    .hint = df -h shows whether the disk of the host is full; check that the file may be read and written
+DSK002 = the disk image is damaged ({ $what })
+    .hint = qemu-img check FILE tells more; restore the image from a copy if you have one
+DSK003 = the disk image stands on another file (a backing file), which is not read here
+    .hint = qemu-img convert -O qcow2 FILE NEW makes an image that stands alone
+DSK004 = the disk image keeps its data in a second file
+    .hint = qemu-img convert -O qcow2 FILE NEW makes one file of both
+DSK005 = the disk image is encrypted
+    .hint = qemu-img convert with --object secret,… makes a plain image; encrypt inside of the guest or below the host's directory instead
+DSK006 = the disk image uses a feature that is not known here: { $what }
+    .hint = qemu-img convert -O qcow2 FILE NEW makes an image without it
+DSK007 = the disk image was not closed and its reference counts are out of date
+    .hint = qemu-img check -r all FILE counts again
+DSK008 = a program has marked the disk image as corrupt
+    .hint = qemu-img check -r all FILE repairs what can be repaired
+DSK009 = the disk image has the format { $format }, which is not read here
+    .hint = qemu-img convert -O qcow2 FILE NEW makes one that is
+DSK010 = a disk cannot have { $size } bytes
+    .hint = choose a size in whole sectors of 512 bytes, such as 8G
+DSK011 = the partition table of the disk is damaged ({ $what })
+    .hint = sfdisk --verify FILE tells more
+DSK012 = the partitions do not fit on the disk ({ $what })
+    .hint = choose a larger disk, or fewer or smaller partitions

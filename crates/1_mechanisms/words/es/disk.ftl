@@ -1,0 +1,25 @@
+# Imágenes de disco, tablas de particiones y sistemas de archivos de los huéspedes.
+DSK001 = no se puede leer o escribir la imagen de disco
+    .hint = df -h dice si el disco del anfitrión está lleno; compruebe que el archivo se puede leer y escribir
+DSK002 = la imagen de disco está dañada ({ $what })
+    .hint = qemu-img check ARCHIVO dice más; restaure la imagen desde una copia si la tiene
+DSK003 = la imagen de disco se apoya en otro archivo (backing file), lo que aquí no se lee
+    .hint = qemu-img convert -O qcow2 ARCHIVO NUEVO crea una imagen independiente
+DSK004 = la imagen de disco guarda sus datos en un segundo archivo
+    .hint = qemu-img convert -O qcow2 ARCHIVO NUEVO crea un solo archivo con ambos
+DSK005 = la imagen de disco está cifrada
+    .hint = qemu-img convert con --object secret,… crea una imagen sin cifrar; cifre dentro del huésped o debajo del directorio del anfitrión
+DSK006 = la imagen de disco usa una función que aquí no se conoce: { $what }
+    .hint = qemu-img convert -O qcow2 ARCHIVO NUEVO crea una imagen sin ella
+DSK007 = la imagen de disco no se cerró y sus contadores de referencias no están al día
+    .hint = qemu-img check -r all ARCHIVO los cuenta de nuevo
+DSK008 = un programa ha marcado la imagen de disco como corrupta
+    .hint = qemu-img check -r all ARCHIVO repara lo que se puede reparar
+DSK009 = la imagen de disco tiene el formato { $format }, que aquí no se lee
+    .hint = qemu-img convert -O qcow2 ARCHIVO NUEVO crea una que sí se lee
+DSK010 = un disco no puede tener { $size } bytes
+    .hint = elija un tamaño en sectores enteros de 512 bytes, como 8G
+DSK011 = la tabla de particiones del disco está dañada ({ $what })
+    .hint = sfdisk --verify ARCHIVO dice más
+DSK012 = las particiones no caben en el disco ({ $what })
+    .hint = elija un disco más grande, o menos particiones o más pequeñas
