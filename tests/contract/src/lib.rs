@@ -178,7 +178,7 @@ impl Drop for Ground {
             let _ = shim.stop(Stop::Forced);
             let _ = shim.delete();
         }
-        if let Err(fault) = engine_container::cleanup(&self.plan.run_dir) {
+        if let Err(fault) = shim_server::cleanup(&self.plan.run_dir) {
             eprintln!("{fault}");
         }
     }

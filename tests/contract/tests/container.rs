@@ -90,9 +90,9 @@ fn a_killed_shim_takes_its_guest_along_and_nothing_stays_after_cleaning_up() {
     until("the socket is dead", || {
         Shim::connect(&ground.plan.run_dir).is_err()
     });
-    engine_container::cleanup(&ground.plan.run_dir).unwrap();
+    shim_server::cleanup(&ground.plan.run_dir).unwrap();
     until("nothing is left", || ground.remains().is_empty());
-    engine_container::cleanup(&ground.plan.run_dir).unwrap();
+    shim_server::cleanup(&ground.plan.run_dir).unwrap();
     let mut shim = ground.running();
     assert_eq!(shim.status().unwrap().phase, Phase::Running);
 }
@@ -103,7 +103,7 @@ fn a_shim_that_hangs_is_cleaned_up_too() {
     let shim = ground.running();
     let pid = rustix::process::Pid::from_raw(i32::try_from(shim.hello().pid).unwrap()).unwrap();
     rustix::process::kill_process(pid, rustix::process::Signal::STOP).unwrap();
-    engine_container::cleanup(&ground.plan.run_dir).unwrap();
+    shim_server::cleanup(&ground.plan.run_dir).unwrap();
     until("nothing is left", || ground.remains().is_empty());
 }
 

@@ -30,7 +30,7 @@ pub fn recipe(plan: &Plan) -> Recipe {
         mounts.push(Mount {
             target: PathBuf::from(NOTIFY_INSIDE),
             what: MountKind::Bind {
-                source: plan.run_dir.join(crate::NOTIFY_SOCKET),
+                source: plan.run_dir.join(shim_server::NOTIFY_SOCKET),
                 idmap: false,
                 recursive: false,
             },

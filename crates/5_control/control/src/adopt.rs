@@ -64,7 +64,7 @@ pub(crate) fn guests(house: &House) -> Result<()> {
             let _ = shim.stop(engine::Stop::Forced);
             let _ = shim.delete();
         }
-        engine_container::cleanup(&run_dir)?;
+        shim_server::cleanup(&run_dir)?;
         remove::delete_tree(&run_dir)
     })?;
     let state = &house.settings.state_dir;

@@ -358,7 +358,7 @@ impl House {
             shim.delete()?;
         }
         if run_dir.exists() {
-            engine_container::cleanup(&run_dir)?;
+            shim_server::cleanup(&run_dir)?;
         }
         self.networks.disconnect(id)?;
         self.networks.publish(id, &[])?;

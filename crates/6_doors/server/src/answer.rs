@@ -45,7 +45,7 @@ const CONFLICT: &[Code] = &[
     networks::PORT_TAKEN,
     ops::ENDED,
     store::CONFLICT,
-    engine_container::WRONG_PHASE,
+    shim_server::WRONG_PHASE,
 ];
 
 const BAD_REQUEST: &[Code] = &[

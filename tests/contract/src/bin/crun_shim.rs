@@ -112,7 +112,7 @@ fn absent(facet: &str) -> Fault {
 }
 
 fn wrong_phase() -> Fault {
-    Fault::new(engine_container::WRONG_PHASE)
+    Fault::new(shim_server::WRONG_PHASE)
 }
 
 /// The next message; none when the client is gone.
@@ -295,7 +295,7 @@ impl Adapter {
             }
             Request::Limit { limits } => {
                 let cgroups = self.cgroups()?;
-                let limits = engine_container::cgroup_limits(&limits);
+                let limits = shim_server::cgroup_limits(&limits);
                 let missing = cgroups.limit(&self.plan.cgroup, &limits)?;
                 let unenforced = missing.into_iter().map(|missing| Unenforced {
                     limit: missing.limit.into(),

@@ -1,7 +1,7 @@
 //! What the daemon may ask, and the answers.
 
 use engine::protocol::{FACET_ABSENT, MESSAGE_BROKEN, REQUEST_UNKNOWN, Reply, Request, Told};
-use engine::{Instance, InstanceStatus, Stop};
+use engine::{InstanceStatus, Stop};
 use fault::{Fault, OrFault, Result};
 use model::Phase;
 use serde::Deserialize;
@@ -73,8 +73,8 @@ impl Server {
         let mut fds = Vec::new();
         let reply = match request {
             Request::Create => {
-                fds.extend(self.container.create()?);
-                self.container.set_networked();
+                fds.extend(self.guest.create()?);
+                self.guest.jailed_mut().set_networked();
                 Reply::Done
             }
             Request::Start => {
@@ -88,39 +88,39 @@ impl Server {
             Request::Stop { how } => return self.stop(client, call, how),
             Request::Restart { how } => return self.restart(client, call, how),
             Request::Delete => return self.delete(client, call),
-            Request::Status => Reply::Status(self.container.status()),
+            Request::Status => Reply::Status(self.guest.status()),
             Request::Wait => {
                 if self.at_rest() {
-                    Reply::Status(self.container.status())
+                    Reply::Status(self.guest.status())
                 } else {
                     self.defer(client, call, Awaited::End);
                     return Ok(());
                 }
             }
             Request::Pause => {
-                let pausing = self.container.pausing();
+                let pausing = self.guest.pausing();
                 pausing.ok_or_else(|| facet("pause"))?.pause()?;
                 self.tell(&Told::Paused);
                 Reply::Done
             }
             Request::Resume => {
-                let pausing = self.container.pausing();
+                let pausing = self.guest.pausing();
                 pausing.ok_or_else(|| facet("resume"))?.resume()?;
                 self.tell(&Told::Resumed);
                 Reply::Done
             }
             Request::Limit { limits } => {
-                let accounting = self.container.accounting();
+                let accounting = self.guest.accounting();
                 let unenforced = accounting.ok_or_else(|| facet("limit"))?.limit(&limits)?;
                 self.keep_plan()?;
                 Reply::Unenforced(unenforced)
             }
             Request::Stats => {
-                let accounting = self.container.accounting();
+                let accounting = self.guest.accounting();
                 Reply::Stats(accounting.ok_or_else(|| facet("stats"))?.stats()?)
             }
             Request::Exec { plan } => {
-                self.container.ready_for_exec()?;
+                self.guest.jailed().running()?;
                 Reply::Ticket(self.sessions.ticket(Wish::Exec(plan))?)
             }
             Request::Console => Reply::Ticket(self.sessions.ticket(Wish::Console)?),
@@ -130,12 +130,12 @@ impl Server {
                 Reply::Done
             }
             Request::NetworkNamespace => {
-                let net = self.container.network_namespace();
+                let net = self.guest.jailed().network_namespace();
                 fds.extend(net.or_fault(|| set_up("the network namespace"))?);
                 Reply::Done
             }
             Request::Amend { policies, nics } => {
-                let plan = self.container.plan_mut();
+                let plan = self.guest.jailed_mut().plan_mut();
                 plan.policies = policies;
                 plan.nics = nics;
                 self.keep_plan()?;
@@ -154,18 +154,18 @@ impl Server {
 
     /// Whether the guest neither runs nor is about to.
     fn at_rest(&self) -> bool {
-        let InstanceStatus { phase, .. } = self.container.status();
-        !self.container.runs() && self.again_at.is_none() && phase == Phase::Stopped
+        let InstanceStatus { phase, .. } = self.guest.status();
+        !self.guest.jailed().runs() && self.again_at.is_none() && phase == Phase::Stopped
     }
 
     /// A guest that has ended already is as the caller wants it; only what runs has to be waited for.
     fn stop(&mut self, client: u32, call: u64, how: Stop) -> Result<()> {
         if self.again_at.take().is_some() {
-            self.container.set_phase(Phase::Stopped);
+            self.guest.jailed_mut().set_phase(Phase::Stopped);
             self.ended_for_good();
         }
-        if !self.container.runs() {
-            let status = Reply::Status(self.container.status());
+        if !self.guest.jailed().runs() {
+            let status = Reply::Status(self.guest.status());
             self.answer(client, call, status, Vec::new());
             return Ok(());
         }
@@ -175,7 +175,7 @@ impl Server {
     }
 
     fn restart(&mut self, client: u32, call: u64, how: Stop) -> Result<()> {
-        if self.container.runs() {
+        if self.guest.jailed().runs() {
             self.begin_stop(how)?;
             self.defer(client, call, Awaited::Restart);
             return Ok(());
@@ -186,15 +186,15 @@ impl Server {
     }
 
     fn delete(&mut self, client: u32, call: u64) -> Result<()> {
-        self.container.delete()?;
-        crate::cleanup::remove_files(&self.container.plan().run_dir);
+        self.guest.delete()?;
+        crate::cleanup::remove_files(&self.guest.jailed().plan().run_dir);
         self.leave = true;
         self.answer(client, call, Reply::Done, Vec::new());
         Ok(())
     }
 
     fn keep_plan(&self) -> Result<()> {
-        engine::shim::write_plan(self.container.plan()).or_fault(|| set_up("plan.json"))
+        engine::shim::write_plan(self.guest.jailed().plan()).or_fault(|| set_up("plan.json"))
     }
 
     /// Starts the guest when the last passing jail has ended.
@@ -210,6 +210,6 @@ impl Server {
     }
 }
 
-fn facet(name: &str) -> Fault {
+pub fn facet(name: &str) -> Fault {
     Fault::new(FACET_ABSENT).arg("facet", name)
 }

@@ -11,7 +11,7 @@ use rustix::io::Errno;
 
 use super::log::Log;
 use super::reactor::{Interest, Reactor, Token};
-use crate::container::ConsoleEnd;
+use crate::guest::ConsoleEnd;
 
 /// Bytes read from the console in one turn, so that a loud guest leaves turns to everybody else.
 const TURN: usize = 64 * 1024;

@@ -10,7 +10,7 @@ use rustix::fs::FlockOperation;
 use rustix::process::Signal;
 
 use crate::SET_UP_FAILED;
-use crate::container::pidfd;
+use crate::process::pidfd;
 
 /// Files that a shim makes in the run directory.
 const FILES: [&str; 7] = [

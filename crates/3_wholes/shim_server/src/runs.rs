@@ -14,8 +14,8 @@ use rustix::process::Signal;
 use super::loops::Server;
 use super::reactor::{Interest, Token};
 use super::set_up;
-use crate::container::exit_of;
-use crate::{pty, translate};
+use crate::process::exit_of;
+use crate::pty;
 
 /// Bytes of output that the answer carries.
 const KEPT: usize = 64 * 1024;
@@ -37,7 +37,7 @@ impl Server {
     /// Starts a process whose end answers the call.
     pub fn run_process(&mut self, client: u32, call: u64, plan: &ExecPlan, input: String) -> Result<()> {
         let fault = || set_up("a pipe");
-        let ids = self.container.plan().ids;
+        let ids = self.guest.jailed().plan().ids;
         let (stdin, to_stdin) = pty::pipe(ids).or_fault(fault)?;
         let (output, stdout) = pty::pipe(ids).or_fault(fault)?;
         for end in [&to_stdin, &output] {
@@ -48,8 +48,8 @@ impl Server {
             stderr: stdout.try_clone().or_fault(fault)?,
             stdout,
         };
-        let passing = !self.container.runs();
-        let (_, pidfd) = self.container.run_inside(&translate::process(plan), stdio)?;
+        let passing = !self.guest.jailed().runs();
+        let (_, pidfd) = self.guest.run_inside(plan, stdio)?;
         let number = self.number();
         let mut run = Run {
             client,
@@ -152,7 +152,7 @@ impl Server {
 
     /// Whether a process uses the guest's root in a jail of its own.
     pub fn passing_jails(&self) -> bool {
-        self.runs.values().any(|run| run.passing) || (!self.copies.is_empty() && !self.container.runs())
+        self.runs.values().any(|run| run.passing) || (!self.copies.is_empty() && !self.guest.jailed().runs())
     }
 }
 

@@ -1,4 +1,4 @@
-//! The body of `posada-shim serve`: one thread that owns one guest.
+//! The body of a shim: one thread that owns one guest, of whatever engine.
 //!
 //! ```text
 //!            daemon, again and again                     posada shell, exec, console
@@ -14,17 +14,25 @@
 //! ```
 
 mod boot;
+mod cleanup;
 mod console;
 mod deferred;
-mod files;
+pub mod files;
+mod guest;
+mod jailed;
 mod log;
 mod loops;
+pub mod process;
+pub mod pty;
 mod reactor;
 mod requests;
 mod runs;
 mod sessions;
 
-pub(crate) use boot::SOCKET as NOTIFY_SOCKET;
+pub use boot::SOCKET as NOTIFY_SOCKET;
+pub use cleanup::cleanup;
+pub use guest::{ConsoleEnd, Guest};
+pub use jailed::{First, Jailed, cgroup_limits};
 
 use std::ffi::OsString;
 use std::fs::File;
@@ -36,15 +44,27 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use engine::Plan;
-use fault::{Fault, OrFault, Result};
+use fault::{Code, Fault, OrFault, Result};
 use rustix::fs::{FlockOperation, Mode, OFlags};
 
-use crate::{PLAN_UNREADABLE, SERVED_ALREADY, SET_UP_FAILED};
+/// The guest is not in the phase that the request needs.
+pub const WRONG_PHASE: Code = Code("SHM008");
+/// Another shim serves this guest.
+pub const SERVED_ALREADY: Code = Code("SHM010");
+/// The plan cannot be read.
+pub const PLAN_UNREADABLE: Code = Code("SHM011");
+/// The shim could not set something up for itself.
+pub const SET_UP_FAILED: Code = Code("SHM012");
+/// The guest ended while a client waited for it to run.
+pub const ENDED_EARLY: Code = Code("SHM015");
+
+/// Makes the instance of a plan; nothing of it runs yet.
+pub type Make = fn(Plan) -> Result<Box<dyn Guest>>;
 
 /// `posada-shim serve RUN_DIR`: reads the plan, leaves the caller behind and serves. Standard output is told `ready`,
-/// or the fault as JSON, once.
+/// or the fault as JSON, once. `make` makes the guest.
 #[must_use]
-pub fn shim_main(args: impl Iterator<Item = OsString>) -> ExitCode {
+pub fn shim_main(args: impl Iterator<Item = OsString>, make: Make) -> ExitCode {
     let mut args = args;
     let Some(run_dir) = args.next().map(PathBuf::from) else {
         eprintln!("usage: posada-shim serve RUN_DIR");
@@ -52,7 +72,7 @@ pub fn shim_main(args: impl Iterator<Item = OsString>) -> ExitCode {
     };
     rustix::process::umask(Mode::from_raw_mode(0o022));
     let ready = prepare(&run_dir).and_then(|(plan, lock)| {
-        hostos::process::fork_into(|| serve(plan, lock))
+        hostos::process::fork_into(|| serve(plan, lock, make))
             .map(drop)
             .or_fault(|| set_up("a process of its own"))
     });
@@ -104,7 +124,7 @@ fn prepare(run_dir: &Path) -> Result<(Plan, File)> {
 }
 
 /// Runs in the orphaned child: everything until the guest is deleted.
-fn serve(mut plan: Plan, lock: File) -> i32 {
+fn serve(mut plan: Plan, lock: File, make: Make) -> i32 {
     // Sockets and files stand where the spawner found them, whatever an older plan says.
     let _ = rustix::process::setsid();
     protect_from_memory_shortage();
@@ -113,7 +133,7 @@ fn serve(mut plan: Plan, lock: File) -> i32 {
         let shim = listen(&plan.run_dir, "shim.sock")?;
         let attach = listen(&plan.run_dir, "attach.sock")?;
         plan.console_log_limit = plan.console_log_limit.max(8192);
-        loops::Server::new(plan, shim, attach)
+        loops::Server::new(make(plan)?, shim, attach)
     })();
     match served {
         Ok(mut server) => {

@@ -6,9 +6,9 @@ use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixListener;
 use std::time::{Duration, Instant};
 
+use engine::Stop;
 use engine::protocol::{Answer, Hello, PROTOCOL_VERSION, Reply, Told};
 use engine::wire::{Filled, Wire};
-use engine::{Instance, Plan, Stop};
 use fault::{Fault, OrFault, Result};
 use jail::cgroup::OomWatch;
 use model::{ExitStatus, Init, Phase, Reaction};
@@ -22,7 +22,7 @@ use super::reactor::{Interest, Reactor, Ready, Token};
 use super::runs::Run;
 use super::sessions::Sessions;
 use super::set_up;
-use crate::container::{Container, console_log};
+use crate::guest::Guest;
 
 /// Bytes that wait for a client which does not read before it is dropped.
 const SLOW_CLIENT: usize = 4 << 20;
@@ -46,7 +46,7 @@ pub struct Client {
 /// Everything that one shim holds.
 pub struct Server {
     pub reactor: Reactor,
-    pub container: Container,
+    pub guest: Box<dyn Guest>,
     pub console: Console,
     pub clients: BTreeMap<u32, Client>,
     pub sessions: Sessions,
@@ -67,8 +67,8 @@ pub struct Server {
 }
 
 impl Server {
-    /// Over a plan and two listening sockets.
-    pub fn new(plan: Plan, shim: UnixListener, attach: UnixListener) -> Result<Server> {
+    /// Over a guest and two listening sockets.
+    pub fn new(guest: Box<dyn Guest>, shim: UnixListener, attach: UnixListener) -> Result<Server> {
         let loops = || set_up("the event loop");
         let signals = hostos::process::signals_as_descriptor(&[1, 2, 15]).or_fault(loops)?;
         let reactor = Reactor::new().or_fault(loops)?;
@@ -79,7 +79,8 @@ impl Server {
         ] {
             reactor.add(fd, token, Interest::Read).or_fault(loops)?;
         }
-        let log = Log::open(console_log(&plan), plan.console_log_limit);
+        let plan = guest.jailed().plan();
+        let log = Log::open(plan.state_dir.join("console.log"), plan.console_log_limit);
         let system = plan.init == Init::System;
         let boot = if system {
             Some(BootWatch::listen(&plan.run_dir)?)
@@ -88,8 +89,8 @@ impl Server {
         };
         Ok(Server {
             reactor,
-            console: Console::new(&plan, log),
-            container: Container::new(plan)?,
+            console: Console::new(plan, log),
+            guest,
             clients: BTreeMap::new(),
             sessions: Sessions::default(),
             runs: BTreeMap::new(),
@@ -165,7 +166,7 @@ impl Server {
                     && boot.take() != boot::Told::Nothing
                 {
                     self.boot = None;
-                    self.container.set_booted();
+                    self.guest.jailed_mut().set_booted();
                 }
             }
             Token::OutOfMemory => {
@@ -181,7 +182,7 @@ impl Server {
         let now = Instant::now();
         if self.kill_at.is_some_and(|at| at <= now) {
             self.kill_at = None;
-            self.container.kill();
+            self.guest.jailed_mut().kill();
         }
         if self.again_at.is_some_and(|at| at <= now) {
             self.again_at = None;
@@ -199,7 +200,7 @@ impl Server {
             let how = Stop::Graceful {
                 deadline_ms: OWN_DEADLINE_MS,
             };
-            if !self.container.runs() || self.begin_stop(how).is_err() {
+            if !self.guest.jailed().runs() || self.begin_stop(how).is_err() {
                 self.depart();
             }
         }
@@ -230,8 +231,8 @@ impl Server {
         let hello = Hello {
             protocol: PROTOCOL_VERSION,
             version: env!("CARGO_PKG_VERSION").to_owned(),
-            engine: "container".to_owned(),
-            guest: self.container.plan().id.0.clone(),
+            engine: self.guest.engine().to_owned(),
+            guest: self.guest.jailed().plan().id.0.clone(),
             pid: std::process::id(),
         };
         self.send(number, &hello, Vec::new());
@@ -355,12 +356,12 @@ impl Server {
     /// Runs process 1 and looks after it.
     pub fn start_guest(&mut self) -> Result<()> {
         self.again_at = None;
-        let plan = self.container.plan();
+        let plan = self.guest.jailed().plan();
         if plan.init == Init::System {
             self.boot = Some(BootWatch::listen(&plan.run_dir)?);
         }
-        self.container.start()?;
-        if !self.container.status().booting {
+        self.guest.start()?;
+        if !self.guest.status().booting {
             self.boot = None;
         }
         if let Some(boot) = &self.boot {
@@ -370,25 +371,25 @@ impl Server {
                 .or_fault(loops)?;
         }
         let fault = || set_up("the watch on process 1");
-        if let Some(first) = self.container.first() {
+        if let Some(first) = self.guest.jailed().first() {
             self.reactor
                 .add(first, Token::First, Interest::Read)
                 .or_fault(fault)?;
         }
-        if let Some(end) = self.container.take_console() {
+        if let Some(end) = self.guest.take_console() {
             self.console.connect(end, &self.reactor).or_fault(fault)?;
         }
         if self.oom.is_none() {
             self.watch_memory();
         }
-        if let Some(pid) = self.container.status().pid {
+        if let Some(pid) = self.guest.status().pid {
             self.tell(&Told::Started { pid });
         }
         Ok(())
     }
 
     fn watch_memory(&mut self) {
-        let Some(watch) = self.container.watch_oom() else {
+        let Some(watch) = self.guest.jailed().watch_oom() else {
             return;
         };
         let interest = if watch.is_exceptional() {
@@ -403,8 +404,8 @@ impl Server {
 
     /// Begins to end the guest; a second wish can only hasten it.
     pub fn begin_stop(&mut self, how: Stop) -> Result<()> {
-        if !self.container.asked_to_stop() || how == Stop::Forced {
-            self.container.stop(how)?;
+        if !self.guest.jailed().asked_to_stop() || how == Stop::Forced {
+            self.guest.stop(how)?;
         }
         if let Stop::Graceful { deadline_ms } = how {
             let deadline = Duration::from_millis(deadline_ms.min(u64::from(u32::MAX)));
@@ -415,11 +416,11 @@ impl Server {
     }
 
     fn first_ended(&mut self) {
-        let asked = self.container.asked_to_stop();
-        if let Some(first) = self.container.first() {
+        let asked = self.guest.jailed().asked_to_stop();
+        if let Some(first) = self.guest.jailed().first() {
             self.reactor.remove(first);
         }
-        let Some((exit, ran)) = self.container.reap() else {
+        let Some((exit, ran)) = self.guest.jailed_mut().reap() else {
             return;
         };
         self.kill_at = None;
@@ -442,7 +443,7 @@ impl Server {
             } else {
                 self.pause_before_restart(exit, ran)
             };
-            self.container.set_phase(Phase::Starting);
+            self.guest.jailed_mut().set_phase(Phase::Starting);
             if wait.is_zero() {
                 self.start_again();
             } else {
@@ -454,7 +455,7 @@ impl Server {
     }
 
     fn reaction(&self, exit: ExitStatus) -> Reaction {
-        let policies = &self.container.plan().policies;
+        let policies = &self.guest.jailed().plan().policies;
         match exit {
             ExitStatus::Poweroff | ExitStatus::Code(0) => policies.on_poweroff,
             ExitStatus::Reboot => policies.on_reboot,
@@ -473,14 +474,14 @@ impl Server {
     }
 
     fn start_again(&mut self) {
-        self.container.count_restart();
+        self.guest.jailed_mut().count_restart();
         match self.start_guest() {
             Ok(()) => self.answer_all(&Awaited::Restart, || Reply::Done),
             Err(fault) => {
                 eprintln!("{fault}");
                 self.answer_all(&Awaited::Restart, || Reply::Fault(fault.clone()));
-                self.container.set_phase(Phase::Stopped);
-                let exit = self.container.status().exit.unwrap_or(ExitStatus::Code(-1));
+                self.guest.jailed_mut().set_phase(Phase::Stopped);
+                let exit = self.guest.status().exit.unwrap_or(ExitStatus::Code(-1));
                 self.tell(&Told::Ended {
                     exit,
                     again: false,
@@ -493,14 +494,14 @@ impl Server {
 
     /// Everybody who waited for the end is told.
     pub fn ended_for_good(&mut self) {
-        let status = self.container.status();
+        let status = self.guest.status();
         if let Some(exit) = status.exit {
             self.console_ended(exit);
         }
         self.console.dismiss(&self.reactor);
         self.answer_all(&Awaited::Stop, || Reply::Status(status.clone()));
         self.answer_all(&Awaited::End, || Reply::Status(status.clone()));
-        let name = self.container.plan().name.clone();
+        let name = self.guest.jailed().plan().name.clone();
         self.answer_all(&Awaited::Restart, || {
             Reply::Fault(
                 Fault::new(crate::ENDED_EARLY)
@@ -515,10 +516,10 @@ impl Server {
 
     /// Gives everything back and leaves the loop.
     fn depart(&mut self) {
-        if let Err(fault) = self.container.delete() {
+        if let Err(fault) = self.guest.delete() {
             eprintln!("{fault}");
         }
-        crate::cleanup::remove_files(&self.container.plan().run_dir);
+        crate::cleanup::remove_files(&self.guest.jailed().plan().run_dir);
         self.leave = true;
     }
 }

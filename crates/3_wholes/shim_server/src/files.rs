@@ -16,14 +16,14 @@ use unpack::{Options, PACK, PackOptions, Root, Steady, WRITE};
 use super::loops::Server;
 use super::reactor::{Interest, Token};
 use super::set_up;
-use crate::container::exit_of;
+use crate::process::exit_of;
 
 impl Server {
     /// Starts a process that copies; the client's end of its stream.
     pub fn copy(&mut self, job: &FileJob) -> Result<OwnedFd> {
         let fault = || set_up("a process that copies");
         let (ours, theirs) = UnixStream::pair().or_fault(fault)?;
-        if let Some(ids) = self.container.plan().ids {
+        if let Some(ids) = self.guest.jailed().plan().ids {
             crate::pty::own(&theirs, ids.base, ids.base).or_fault(fault)?;
         }
         let stdio = Stdio {
@@ -35,7 +35,7 @@ impl Server {
                 .or_fault(fault)?
                 .into(),
         };
-        let pidfd = self.container.work_inside(stdio, &|| work(job))?;
+        let pidfd = self.guest.copy(job, stdio)?;
         let number = self.number();
         self.reactor
             .add(&pidfd, Token::Copy(number), Interest::Read)
@@ -58,8 +58,9 @@ impl Server {
     }
 }
 
-/// Inside. Standard input and output are the stream.
-fn work(job: &FileJob) -> i32 {
+/// The work of [`crate::Guest::copy`], done inside. Standard input and output are the stream. Returns an exit code.
+#[must_use]
+pub fn work(job: &FileJob) -> i32 {
     let done = match job {
         FileJob::Read { path } => read(Path::new(path)),
         FileJob::Write { path } => write(Path::new(path)).map(|()| say(b"done")),

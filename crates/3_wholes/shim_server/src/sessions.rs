@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use engine::protocol::{Attach, AttachControl, AttachEvent, Attached, TICKET_UNKNOWN};
 use engine::wire::{Filled, Wire};
-use engine::{ExecPlan, ExecStreams, Executing, Instance};
+use engine::{ExecPlan, ExecStreams};
 use fault::{Fault, OrFault, Result};
 use model::{ExitStatus, Phase};
 use serde::Serialize;
@@ -14,7 +14,7 @@ use serde::Serialize;
 use super::loops::Server;
 use super::reactor::{Interest, Ready, Token};
 use super::set_up;
-use crate::container::{exit_of, send_signal};
+use crate::process::{exit_of, send_signal};
 
 /// How long a ticket is good for.
 const TICKET_TIME: Duration = Duration::from_secs(60);
@@ -163,13 +163,13 @@ impl Server {
     }
 
     fn open_console(&mut self, number: u32) -> Result<(Attached, Vec<OwnedFd>, State)> {
-        let phase = self.container.status().phase;
+        let phase = self.guest.status().phase;
         let (fds, scrollback) = self
             .console
-            .add_viewer(number, !self.container.runs(), &self.reactor)
+            .add_viewer(number, !self.guest.jailed().runs(), &self.reactor)
             .or_fault(|| set_up("the console"))?;
         let awaits_start = phase == Phase::Starting;
-        if !self.container.runs() && !awaits_start {
+        if !self.guest.jailed().runs() && !awaits_start {
             // Nothing more will come: what there was is shown, then the session ends.
             self.console.end_viewer(number, &self.reactor);
         }
@@ -177,7 +177,11 @@ impl Server {
     }
 
     fn open_process(&mut self, number: u32, plan: &ExecPlan) -> Result<(Attached, Vec<OwnedFd>, State)> {
-        let (_, pidfd, streams) = self.container.exec(plan)?;
+        let (_, pidfd, streams) = self
+            .guest
+            .executing()
+            .ok_or_else(|| super::requests::facet("exec"))?
+            .exec(plan)?;
         let fault = || set_up("the session");
         self.reactor
             .add(&pidfd, Token::Session(number), Interest::Read)
