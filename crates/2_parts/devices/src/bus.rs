@@ -15,7 +15,8 @@ pub struct Ticket(u64);
 #[derive(Clone)]
 struct Entry<A> {
     range: Range<A>,
-    region: u32,
+    /// Which region of the device's `Registers` it is; none for its `Ports`.
+    region: Option<u32>,
     ticket: Ticket,
     device: Shared,
 }
@@ -54,11 +55,25 @@ impl Bus {
             0,
             Entry {
                 range,
-                region: 0,
+                region: None,
                 ticket,
                 device: Arc::clone(device),
             },
         );
+        ticket
+    }
+
+    /// Lets a device (with facet `Registers`) answer at ports (an I/O window of a PCI function). Such a range lies under all others.
+    pub fn add_port_registers(&self, first: u16, count: u32, region: u32, device: &Shared) -> Ticket {
+        let mut tables = self.tables();
+        tables.next += 1;
+        let ticket = Ticket(tables.next);
+        tables.ports.push(Entry {
+            range: u32::from(first)..u32::from(first) + count,
+            region: Some(region),
+            ticket,
+            device: Arc::clone(device),
+        });
         ticket
     }
 
@@ -72,7 +87,7 @@ impl Bus {
             0,
             Entry {
                 range,
-                region,
+                region: Some(region),
                 ticket,
                 device: Arc::clone(device),
             },
@@ -87,13 +102,15 @@ impl Bus {
         tables.memory.retain(|entry| entry.ticket != ticket);
     }
 
-    fn at_port(&self, port: u16) -> Option<Shared> {
+    fn at_port(&self, port: u16, len: usize) -> Option<(Shared, Option<(u32, u64)>)> {
         let tables = self.tables.read().unwrap_or_else(PoisonError::into_inner);
-        let entry = tables
-            .ports
-            .iter()
-            .find(|entry| entry.range.contains(&u32::from(port)))?;
-        Some(Arc::clone(&entry.device))
+        let port = u32::from(port);
+        let entry = tables.ports.iter().find(|entry| entry.range.contains(&port))?;
+        let within = (entry.range.end - port) as usize >= len;
+        let place = entry
+            .region
+            .map(|region| (region, u64::from(port - entry.range.start)));
+        (within || place.is_none()).then(|| (Arc::clone(&entry.device), place))
     }
 
     fn at_address(&self, address: u64, len: usize) -> Option<(Shared, u32, u64)> {
@@ -105,7 +122,7 @@ impl Bus {
         (entry.range.end - address >= len as u64).then(|| {
             (
                 Arc::clone(&entry.device),
-                entry.region,
+                entry.region.unwrap_or_default(),
                 address - entry.range.start,
             )
         })
@@ -113,11 +130,12 @@ impl Bus {
 
     /// IN. What nobody claims reads as ones.
     pub fn port_read(&self, port: u16, data: &mut [u8]) {
-        let done = self.at_port(port).map(|device| {
+        let done = self.at_port(port, data.len()).and_then(|(device, place)| {
             let mut device = lock(&device);
-            device
-                .ports()
-                .map_or(Access::Unclaimed, |ports| ports.read(port, data))
+            match place {
+                None => device.ports().map(|ports| ports.read(port, data)),
+                Some((region, offset)) => device.registers().map(|it| it.read(region, offset, data)),
+            }
         });
         if done != Some(Access::Done) {
             data.fill(0xff);
@@ -126,9 +144,12 @@ impl Bus {
 
     /// OUT. What nobody claims is lost.
     pub fn port_write(&self, port: u16, data: &[u8]) {
-        if let Some(device) = self.at_port(port) {
+        if let Some((device, place)) = self.at_port(port, data.len()) {
             let mut device = lock(&device);
-            device.ports().map(|ports| ports.write(port, data));
+            match place {
+                None => device.ports().map(|ports| ports.write(port, data)),
+                Some((region, offset)) => device.registers().map(|it| it.write(region, offset, data)),
+            };
         }
     }
 
@@ -245,5 +266,10 @@ mod tests {
         assert_eq!(data, [7; 4]);
         bus.port_read(0, &mut data);
         assert_eq!(data, [0xff; 4]);
+        bus.add_port_registers(0xffe0, 32, 5, &device);
+        bus.port_read(0xffe2, &mut data);
+        assert_eq!(data, [7 + 5 + 2; 4]);
+        bus.port_read(0xfff0, &mut data);
+        assert_eq!(data, [7; 4]);
     }
 }

@@ -9,6 +9,7 @@
 
 pub mod bus;
 pub mod irq;
+pub mod pci;
 pub mod state;
 pub mod work;
 
