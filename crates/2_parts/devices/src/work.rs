@@ -22,6 +22,19 @@ pub trait Worker: Send {
     fn wakers(&self) -> Vec<BorrowedFd<'_>> {
         Vec::new()
     }
+
+    /// Descriptors that work waits to write to. Asked before every wait.
+    fn blocked(&self) -> Vec<BorrowedFd<'_>> {
+        Vec::new()
+    }
+
+    /// Whether [`Worker::work`] stopped before everything was done, to let a pause in between: it is then called again without a ring.
+    fn has_more(&self) -> bool {
+        false
+    }
+
+    /// Waits for what is under way outside of [`Worker::work`]; called before the worker stands still.
+    fn settle(&mut self) {}
 }
 
 /// How work is done in a machine; all its devices hire from the same crew.
@@ -116,7 +129,13 @@ impl<W: Worker> Post<W> {
         loop {
             let mut gate = lock(&self.gate);
             while gate.paused && !gate.ended {
-                gate.idle = true;
+                if !gate.idle {
+                    drop(gate);
+                    lock(&self.worker).settle();
+                    gate = lock(&self.gate);
+                    gate.idle = true;
+                    continue;
+                }
                 self.moved.notify_all();
                 gate = self.moved.wait(gate).unwrap_or_else(PoisonError::into_inner);
             }
@@ -127,10 +146,14 @@ impl<W: Worker> Post<W> {
             drop(gate);
             let mut worker = lock(&self.worker);
             worker.work();
-            let mut ready: Vec<_> = worker
-                .wakers()
-                .into_iter()
-                .map(|fd| PollFd::from_borrowed_fd(fd, PollFlags::IN))
+            if worker.has_more() {
+                continue;
+            }
+            let wakers = worker.wakers().into_iter().map(|fd| (fd, PollFlags::IN));
+            let blocked = worker.blocked().into_iter().map(|fd| (fd, PollFlags::OUT));
+            let mut ready: Vec<_> = wakers
+                .chain(blocked)
+                .map(|(fd, flags)| PollFd::from_borrowed_fd(fd, flags))
                 .collect();
             ready.push(PollFd::new(&self.bell, PollFlags::IN));
             // Errors other than an interruption cannot be: the descriptors are ours and open.
@@ -163,7 +186,12 @@ impl<W: Worker> Expire for Post<W> {
         if lock(&self.gate).paused {
             self.rung.store(true, Ordering::SeqCst);
         } else {
-            lock(&self.worker).work();
+            let mut worker = lock(&self.worker);
+            worker.work();
+            if worker.has_more() {
+                drop(worker);
+                self.ring();
+            }
         }
     }
 }
@@ -195,6 +223,9 @@ impl<W: Worker> Job<W> {
             gate = self.post.moved.wait(gate).unwrap_or_else(PoisonError::into_inner);
         }
         drop(gate);
+        if self.thread.is_none() {
+            lock(&self.post.worker).settle();
+        }
         // A deadline that is armed is told by `is_rung`, and armed anew by `resume`.
         if let Some(timer) = &*lock(&self.post.timer)
             && timer.deadline().is_some()
