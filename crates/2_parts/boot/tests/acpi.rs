@@ -1,5 +1,7 @@
 //! ACPI tables as a system and as firmware meet them.
 
+#![allow(clippy::unwrap_used, reason = "a test may panic")]
+
 use std::collections::BTreeMap;
 use std::path::Path;
 use std::process::Command;
