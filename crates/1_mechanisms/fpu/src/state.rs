@@ -52,6 +52,11 @@ impl Extended {
         bytes
     }
 
+    /// Whether it is neither zero, denormal, infinite, no number nor of a format that processors no longer support.
+    pub(crate) fn is_normal(self) -> bool {
+        self.tag() == 0
+    }
+
     /// The two tag bits of a register that holds this number: 0 valid, 1 zero, 2 special.
     fn tag(self) -> u16 {
         match (self.exponent & 0x7fff, self.significand >> 63) {

@@ -7,7 +7,9 @@
 //! 3. calls [`X87Op::execute`]; [`Pending`] is #MF (with CR0.NE clear: FERR#), and comes before any fault of memory;
 //! 4. writes the memory, AX or flags that the shape names; when [`X87Op::records`], sets [`Fpu::last`].
 
+mod choose;
 mod control;
+mod moves;
 mod native;
 mod quick;
 mod table;
@@ -40,6 +42,13 @@ pub struct X87Operands {
 impl Default for X87Operands {
     fn default() -> X87Operands {
         X87Operands { memory: [0; 112], flags: 0, ax: 0, index: 0, protected: true }
+    }
+}
+
+impl X87Operands {
+    /// The number of ST(i).
+    fn register(&self) -> usize {
+        usize::from(self.index & 7)
     }
 }
 
@@ -80,6 +89,7 @@ pub struct X87Op {
     pub writes_ax: bool,
     /// The first opcode byte less 0xd8, and the second, for ST(0) or an operand in memory at RAX.
     opcode: [u8; 2],
+    quick: choose::Quick,
     run: Run,
 }
 

@@ -1,6 +1,7 @@
 //! The table of x87 instructions, most of it told by their descriptions in iced-x86.
 
-use super::{Run, X87Op, control, native, quick};
+use super::choose::{Operand, choose};
+use super::{Run, X87Op, control, moves, native};
 use iced_x86::{Code, CpuidFeature, EncodingKind, Mnemonic as M, OpCodeOperandKind as Kind};
 use std::sync::LazyLock;
 
@@ -60,6 +61,12 @@ fn describe(code: Code) -> X87Op {
         2 => [(bytes >> 8) as u8 & 7, bytes as u8],
         _ => [bytes as u8 & 7, (info.group_index().max(0) as u8) << 3],
     };
+    let operand = match (memory, register) {
+        (0, None) => Operand::None,
+        (0, Some(_)) => Operand::Register,
+        _ => Operand::Memory,
+    };
+    let (quick_run, quick) = choose(code, opcode, operand);
     X87Op {
         code,
         load: if stores { 0 } else { memory },
@@ -78,7 +85,8 @@ fn describe(code: Code) -> X87Op {
         writes_flags: matches!(mnemonic, M::Fcomi | M::Fcomip | M::Fucomi | M::Fucomip),
         writes_ax: code == Code::Fnstsw_AX,
         opcode,
-        run: run.or_else(|| quick::choose(code)).unwrap_or(native::run),
+        quick,
+        run: run.or_else(|| moves::choose(code)).or(quick_run).unwrap_or(native::run),
     }
 }
 

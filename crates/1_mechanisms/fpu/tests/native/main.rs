@@ -4,3 +4,4 @@
 mod block;
 mod values;
 mod vector;
+mod x87;
