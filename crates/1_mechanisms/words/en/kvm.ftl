@@ -1,0 +1,19 @@
+# The host's KVM.
+KVM001 = the host's KVM refuses { $call }
+    .hint = posada doctor tells what this host's KVM can do; with --engine software machines need none
+KVM002 = the host's KVM is too slow for machines: a tiny guest ran for { $time } ms, and { $limit } ms is the most
+    .hint = it works without help from the processor (a software KVM, or nested virtualization without hardware support); use --engine software
+KVM003 = the host's KVM lacks { $capability }
+    .hint = it needs Linux 5.10 or newer; with --engine software machines need no KVM
+KVM004 = the host's KVM did not come back within { $seconds } seconds
+    .hint = look at dmesg on the host; with --engine software machines need no KVM
+KVM005 = a machine on KVM has the host's time, and another was asked for
+    .hint = use --engine software for machines that shall do the same thing every time
+KVM006 = the memory map of the machine cannot be: { $length } bytes at { $start }
+    .hint = please report it, with what stands in posada show
+KVM007 = processor { $number } of the machine cannot go on
+    .hint = posada restart starts it anew; if it happens again, try --engine software
+KVM008 = the saved processor cannot run on this host: { $what }
+    .hint = restore it on the host that saved it, or with --engine software
+KVM009 = the machine's time stamp counter runs at { $wanted } kHz, and this host's at { $host } kHz
+    .hint = this host cannot change it: restore the machine on one that can, or with --engine software

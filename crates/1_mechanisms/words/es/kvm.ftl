@@ -1,0 +1,19 @@
+# El KVM del anfitrión.
+KVM001 = el KVM del anfitrión rechaza { $call }
+    .hint = posada doctor dice qué sabe hacer el KVM de este anfitrión; con --engine software las máquinas no lo necesitan
+KVM002 = el KVM del anfitrión es demasiado lento para máquinas: un huésped diminuto corrió { $time } ms, y { $limit } ms es lo máximo
+    .hint = trabaja sin ayuda del procesador (un KVM por software, o virtualización anidada sin apoyo del hardware); use --engine software
+KVM003 = al KVM del anfitrión le falta { $capability }
+    .hint = necesita Linux 5.10 o posterior; con --engine software las máquinas no necesitan KVM
+KVM004 = el KVM del anfitrión no volvió en { $seconds } segundos
+    .hint = mire dmesg en el anfitrión; con --engine software las máquinas no necesitan KVM
+KVM005 = una máquina en KVM tiene la hora del anfitrión, y se pidió otra
+    .hint = use --engine software para máquinas que hagan lo mismo cada vez
+KVM006 = el mapa de memoria de la máquina no puede ser: { $length } bytes en { $start }
+    .hint = comuníquelo, por favor, con lo que dice posada show
+KVM007 = el procesador { $number } de la máquina no puede seguir
+    .hint = posada restart la arranca de nuevo; si vuelve a pasar, pruebe --engine software
+KVM008 = el procesador guardado no puede correr en este anfitrión: { $what }
+    .hint = restáurelo en el anfitrión que lo guardó, o con --engine software
+KVM009 = el contador de tiempo de la máquina va a { $wanted } kHz, y el de este anfitrión a { $host } kHz
+    .hint = este anfitrión no puede cambiarlo: restaure la máquina en uno que pueda, o con --engine software
