@@ -15,7 +15,7 @@ use proptest::prelude::*;
 
 /// Greets by hand and takes the greeting and the hello.
 fn greet(stream: &mut UnixStream) -> Decoder {
-    stream.write_all(&greeting([5; 16])).unwrap();
+    stream.write_all(&greeting([5; 16])).expect("sent");
     let mut decoder = Decoder::new(false);
     assert_eq!(next(stream, &mut decoder), Some(Item::Greeting([5; 16])));
     assert!(matches!(
@@ -48,7 +48,7 @@ fn heard(stream: &mut UnixStream, decoder: &mut Decoder) -> Option<(u32, FromGue
 
 fn frame(number: u32, message: &impl serde::Serialize, data: &[u8]) -> Vec<u8> {
     let mut bytes = Vec::new();
-    encode(&mut bytes, number, message, data).unwrap();
+    encode(&mut bytes, number, message, data).expect("small");
     bytes
 }
 
@@ -153,11 +153,11 @@ struct Port {
 impl Port {
     fn new(guest: UnixStream) -> Self {
         let host = Arc::<Mutex<Option<UnixStream>>>::default();
-        let (mut from, to) = (guest.try_clone().unwrap(), Arc::clone(&host));
+        let (mut from, to) = (guest.try_clone().expect("it works"), Arc::clone(&host));
         std::thread::spawn(move || {
             let mut buffer = [0; 8192];
             while let Ok(count @ 1..) = from.read(&mut buffer) {
-                if let Some(host) = &mut *to.lock().unwrap() {
+                if let Some(host) = &mut *to.lock().expect("it works") {
                     let _ = host.write_all(&buffer[..count]);
                 }
             }
@@ -167,11 +167,16 @@ impl Port {
 
     /// Somebody else connects, in the middle of whatever is being said.
     fn connect(&self) -> UnixStream {
-        let (ours, theirs) = UnixStream::pair().unwrap();
-        if let Some(old) = self.host.lock().unwrap().replace(theirs.try_clone().unwrap()) {
+        let (ours, theirs) = UnixStream::pair().expect("it works");
+        if let Some(old) = self
+            .host
+            .lock()
+            .expect("it works")
+            .replace(theirs.try_clone().expect("it works"))
+        {
             let _ = old.shutdown(std::net::Shutdown::Both);
         }
-        let (mut from, mut to) = (theirs, self.guest.try_clone().unwrap());
+        let (mut from, mut to) = (theirs, self.guest.try_clone().expect("it works"));
         std::thread::spawn(move || std::io::copy(&mut from, &mut to));
         ours
     }

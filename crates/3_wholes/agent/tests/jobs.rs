@@ -15,10 +15,10 @@ use kit::{PATIENCE, agent};
 use unpack::tar::Reader;
 
 fn archive_of(agent: &agent::host::Agent, path: &str) -> Vec<u8> {
-    let (mut output, mut control) = agent.read_files(path).unwrap();
+    let (mut output, mut control) = agent.read_files(path).expect("it is read");
     let mut bytes = Vec::new();
-    output.read_to_end(&mut bytes).unwrap();
-    assert_eq!(control.wait().unwrap(), Ending::Done);
+    output.read_to_end(&mut bytes).expect("it is read");
+    assert_eq!(control.wait().expect("it is read"), Ending::Done);
     bytes
 }
 

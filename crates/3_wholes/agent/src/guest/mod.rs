@@ -17,7 +17,11 @@ use rustix::process::Resource;
 
 mod connection;
 mod doors;
+mod ends;
 mod exec;
+mod facts;
+mod files;
+mod freeze;
 mod ground;
 mod jobs;
 mod outbox;

@@ -91,3 +91,27 @@ impl Outbox {
         Ok(())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::wire::{Decoder, HEAD_LIMIT, Item, greeting};
+
+    #[test]
+    fn a_last_word_that_is_too_long_is_replaced_and_not_lost() {
+        let mut outbox = Outbox::default();
+        outbox.raw(&greeting([0; 16]));
+        let long = Fault::new(SET_UP_FAILED).arg("what", "x".repeat(HEAD_LIMIT));
+        outbox.say(3, &FromGuest::End(Ending::Fault(long)));
+        let mut decoder = Decoder::new(false);
+        decoder.push(&outbox.bytes);
+        assert!(matches!(decoder.take(), Ok(Some(Item::Greeting(_)))));
+        let Ok(Some(Item::Frame(frame))) = decoder.take() else {
+            panic!("nothing is said")
+        };
+        let Ok((3, Some(FromGuest::End(Ending::Fault(fault))))) = frame.parse() else {
+            panic!("it is no last word")
+        };
+        assert!(fault.is(SET_UP_FAILED));
+    }
+}

@@ -11,13 +11,11 @@ use std::time::Instant;
 
 use fault::{Fault, OrFault, Result};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
-use rustix::fs::{Mode, OFlags};
 use rustix::io::Errno;
 use rustix::pipe::{PipeFlags, pipe_with};
-use rustix::pty::OpenptFlags;
-use rustix::termios::Winsize;
 
-use super::exec::{Streams, become_program};
+use super::ends::{self, size};
+use super::exec::become_program;
 use super::outbox::Outbox;
 use super::reaper::{Reaper, reap};
 use super::{jobs, sys};
@@ -83,13 +81,6 @@ pub struct Dying {
     pub deadline: Option<Instant>,
 }
 
-/// Parent's and child's ends.
-struct Ends {
-    streams: Streams,
-    input: Option<OwnedFd>,
-    outputs: [Option<OwnedFd>; 2],
-}
-
 impl Session {
     /// Starts what the request asks for. Forks.
     ///
@@ -108,11 +99,11 @@ impl Session {
             Request::Exec(Exec {
                 terminal: Some((rows, cols)),
                 ..
-            }) => terminal(*rows, *cols),
-            Request::Exec(_) => pipes(true, true, true),
-            Request::ReadFiles { .. } => pipes(false, true, false),
-            Request::WriteFiles { .. } | Request::Freeze { .. } => pipes(true, false, false),
-            _ => pipes(false, false, false),
+            }) => ends::terminal(*rows, *cols),
+            Request::Exec(_) => ends::pipes(true, true, true),
+            Request::ReadFiles { .. } => ends::pipes(false, true, false),
+            Request::WriteFiles { .. } | Request::Freeze { .. } => ends::pipes(true, false, false),
+            _ => ends::pipes(false, false, false),
         };
         let ends = ends.or_fault(set_up("a terminal or pipes"))?;
         let (word, tell) = pipe_with(PipeFlags::CLOEXEC).or_fault(set_up("a pipe"))?;
@@ -391,58 +382,4 @@ fn index_of(stream: Stream) -> usize {
 fn readable(fd: &OwnedFd) -> bool {
     let mut polled = [PollFd::new(fd, PollFlags::IN)];
     poll(&mut polled, Some(&Timespec::default())).is_ok() && polled[0].revents().contains(PollFlags::IN)
-}
-
-fn size(rows: u16, cols: u16) -> Winsize {
-    Winsize {
-        ws_row: rows,
-        ws_col: cols,
-        ws_xpixel: 0,
-        ws_ypixel: 0,
-    }
-}
-
-fn terminal(rows: u16, cols: u16) -> rustix::io::Result<Ends> {
-    let flags = OpenptFlags::RDWR | OpenptFlags::NOCTTY | OpenptFlags::CLOEXEC;
-    let master = rustix::pty::openpt(flags)?;
-    rustix::pty::unlockpt(&master)?;
-    rustix::termios::tcsetwinsize(&master, size(rows, cols))?;
-    let slave = rustix::pty::ioctl_tiocgptpeer(&master, flags)?;
-    rustix::io::ioctl_fionbio(&master, true)?;
-    let copy = |fd: &OwnedFd| rustix::io::fcntl_dupfd_cloexec(fd, 3);
-    Ok(Ends {
-        input: Some(copy(&master)?),
-        outputs: [Some(master), None],
-        streams: Streams {
-            stdin: copy(&slave)?,
-            stdout: copy(&slave)?,
-            stderr: slave,
-        },
-    })
-}
-
-/// Pipes where wanted, /dev/null elsewhere; our ends do not block.
-fn pipes(stdin: bool, stdout: bool, stderr: bool) -> rustix::io::Result<Ends> {
-    let ends = |wanted: bool, ours_writes: bool| -> rustix::io::Result<(Option<OwnedFd>, OwnedFd)> {
-        if !wanted {
-            let null = rustix::fs::open("/dev/null", OFlags::RDWR | OFlags::CLOEXEC, Mode::empty())?;
-            return Ok((None, null));
-        }
-        let (read, write) = pipe_with(PipeFlags::CLOEXEC)?;
-        let (ours, theirs) = if ours_writes { (write, read) } else { (read, write) };
-        rustix::io::ioctl_fionbio(&ours, true)?;
-        Ok((Some(ours), theirs))
-    };
-    let (input, stdin) = ends(stdin, true)?;
-    let (output, stdout) = ends(stdout, false)?;
-    let (error, stderr) = ends(stderr, false)?;
-    Ok(Ends {
-        streams: Streams {
-            stdin,
-            stdout,
-            stderr,
-        },
-        input,
-        outputs: [output, error],
-    })
 }

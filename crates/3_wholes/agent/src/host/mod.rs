@@ -4,24 +4,20 @@
 //! a guest that stops reading holds up only what is said to it. What a guest sends is bounded by the credit that it
 //! has been given.
 
-use std::io;
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::OwnedFd;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use fault::{Fault, OrFault, Result};
-use rustix::event::{PollFd, PollFlags, Timespec, poll};
-use rustix::io::Errno;
 
 use crate::codes::{CONNECTION_LOST, MESSAGE_BROKEN, PROTOCOL_NEWER, SILENT};
-use crate::protocol::{
-    Ending, Exec, Exit, Facts, FromGuest, FromHost, Hello, PROTOCOL_VERSION, Request, Shutdown,
-};
-use crate::wire::{Broken, DATA_LIMIT, Decoder, GREETING, Item, Token, attention, greeting};
+use crate::protocol::{Ending, Exec, Exit, Facts, FromHost, Hello, PROTOCOL_VERSION, Request, Shutdown};
 
+mod greet;
 mod session;
 mod state;
 mod streams;
+mod threads;
 
 pub use session::{Control, Input, Output, Session};
 pub use streams::Streams;
@@ -83,7 +79,7 @@ impl Agent {
         let silent = || Fault::new(SILENT);
         rustix::io::ioctl_fionbio(&stream, true).or_fault(silent)?;
         let deadline = Instant::now() + patience;
-        let (hello, decoder) = greet(&stream, way, deadline)?;
+        let (hello, decoder) = greet::greet(&stream, way, deadline)?;
         if hello.protocol > PROTOCOL_VERSION {
             return Err(Fault::new(PROTOCOL_NEWER)
                 .arg("version", hello.version)
@@ -98,11 +94,11 @@ impl Agent {
         let thread = |name: &str| std::thread::Builder::new().name(name.to_owned());
         let (reader, writer) = (Arc::clone(&link), Arc::clone(&link));
         thread("agent-write")
-            .spawn(move || write(&writer))
+            .spawn(move || threads::write(&writer))
             .or_fault(silent)?;
         let shared = Arc::new(Shared { link, hello });
         thread("agent-read")
-            .spawn(move || read(&reader, decoder))
+            .spawn(move || threads::read(&reader, decoder))
             .or_fault(silent)?;
         Ok(Agent(shared))
     }
@@ -246,141 +242,6 @@ fn exit_of(ending: Ending) -> Result<Exit> {
     match ending {
         Ending::Exited(exit) => Ok(exit),
         other => Err(unexpected(&other)),
-    }
-}
-
-/// Waits until a stream is ready.
-fn await_ready(stream: &OwnedFd, flags: PollFlags, deadline: Instant) -> Result<()> {
-    let silent = || Fault::new(SILENT);
-    loop {
-        let left = deadline.saturating_duration_since(Instant::now());
-        if left.is_zero() {
-            return Err(silent());
-        }
-        let left = Timespec::try_from(left).unwrap_or_default();
-        match poll(
-            &mut [PollFd::from_borrowed_fd(stream.as_fd(), flags)],
-            Some(&left),
-        ) {
-            Ok(1..) => return Ok(()),
-            Ok(_) | Err(Errno::INTR) => {}
-            Err(error) => return Err(silent().because(io::Error::from(error))),
-        }
-    }
-}
-
-/// Sends the greeting and takes what comes until the agent's.
-fn greet(stream: &OwnedFd, way: Way, deadline: Instant) -> Result<(Hello, Decoder)> {
-    let silent = || Fault::new(SILENT);
-    let mut token: Token = [0; GREETING - crate::wire::MARK.len()];
-    rustix::rand::getrandom(&mut token, rustix::rand::GetRandomFlags::empty()).or_fault(silent)?;
-    let mut bytes = match way {
-        Way::Connection => Vec::new(),
-        Way::Port => attention(),
-    };
-    bytes.extend(greeting(token));
-    let mut rest = &bytes[..];
-    let mut decoder = Decoder::new(way == Way::Port);
-    let mut buffer = vec![0; DATA_LIMIT];
-    loop {
-        if let Some(hello) = hello(&mut decoder, way, token)? {
-            return Ok((hello, decoder));
-        }
-        let wanted = if rest.is_empty() {
-            PollFlags::IN
-        } else {
-            PollFlags::IN | PollFlags::OUT
-        };
-        await_ready(stream, wanted, deadline)?;
-        if !rest.is_empty() {
-            match rustix::net::send(stream, rest, rustix::net::SendFlags::NOSIGNAL) {
-                Ok(count) => rest = rest.get(count..).unwrap_or_default(),
-                Err(Errno::AGAIN | Errno::INTR) => {}
-                Err(error) => return Err(silent().because(io::Error::from(error))),
-            }
-        }
-        match rustix::io::read(stream, &mut buffer[..]) {
-            Ok(0) => return Err(silent()),
-            Ok(count) => decoder.push(&buffer[..count]),
-            Err(Errno::AGAIN | Errno::INTR) => {}
-            Err(error) => return Err(silent().because(io::Error::from(error))),
-        }
-    }
-}
-
-/// The agent's hello, once it has come; on a port everything before our own token is somebody else's.
-fn hello(decoder: &mut Decoder, way: Way, token: Token) -> Result<Option<Hello>> {
-    let broken = || Fault::new(MESSAGE_BROKEN);
-    loop {
-        match decoder.take() {
-            Ok(None) => return Ok(None),
-            Ok(Some(Item::Greeting(theirs))) if theirs == token => {}
-            Ok(Some(Item::Greeting(_))) | Err(Broken) if way == Way::Port => decoder.resync(),
-            Ok(Some(Item::Frame(frame))) => match frame.parse() {
-                Ok((0, Some(FromGuest::Hello(hello)))) => return Ok(Some(hello)),
-                _ => return Err(broken()),
-            },
-            Ok(Some(Item::Greeting(_))) | Err(Broken) => return Err(broken()),
-        }
-    }
-}
-
-/// The thread that reads.
-fn read(link: &Link, mut decoder: Decoder) {
-    let broken = || Fault::new(MESSAGE_BROKEN);
-    let lost = || Fault::new(CONNECTION_LOST);
-    let mut buffer = vec![0; DATA_LIMIT];
-    let fault = loop {
-        match decoder.take() {
-            Ok(Some(Item::Frame(frame))) => {
-                let heard = frame
-                    .parse()
-                    .and_then(|(number, message)| link.lock().hear(number, message, frame.data));
-                if heard.is_err() {
-                    break broken();
-                }
-            }
-            Ok(Some(Item::Greeting(_))) | Err(Broken) => break broken(),
-            Ok(None) => match rustix::io::read(&link.stream, &mut buffer[..]) {
-                Ok(0) => break lost(),
-                Ok(count) => decoder.push(&buffer[..count]),
-                Err(Errno::INTR) => {}
-                Err(error) => break lost().because(io::Error::from(error)),
-            },
-        }
-    };
-    link.end(fault);
-}
-
-/// The thread that writes.
-fn write(link: &Link) {
-    let (wake, mut state) = {
-        let state = link.lock();
-        (state.to_write(), state)
-    };
-    loop {
-        let bytes = state.take_bytes();
-        if bytes.is_empty() {
-            if state.lost().is_some() {
-                return;
-            }
-            state = wake.wait(state).unwrap_or_else(PoisonError::into_inner);
-            continue;
-        }
-        drop(state);
-        let mut rest = &bytes[..];
-        while !rest.is_empty() {
-            match rustix::net::send(&link.stream, rest, rustix::net::SendFlags::NOSIGNAL) {
-                Ok(count) => rest = rest.get(count..).unwrap_or_default(),
-                Err(Errno::INTR) => {}
-                Err(error) => {
-                    link.end(Fault::new(CONNECTION_LOST).because(io::Error::from(error)));
-                    return;
-                }
-            }
-        }
-        state = link.lock();
-        state.written();
     }
 }
 
