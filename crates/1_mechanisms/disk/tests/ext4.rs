@@ -136,7 +136,7 @@ fn every_kind_of_file_system_reads_as_the_tree_it_was_made_of() {
             "-O",
             "^filetype,^sparse_super,^resize_inode",
         ],
-        &["-t", "ext4", "-O", "^extent", "-b", "1024"],
+        &["-t", "ext4", "-O", "^extent,^64bit", "-b", "1024"],
     ];
     for options in variants {
         let Some(path) = make(folder.path(), options, 48 * MIB) else {
