@@ -131,6 +131,91 @@ pub struct GuestSpec {
     /// Free key=value labels, for selectors.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub labels: BTreeMap<String, String>,
+    /// The hardware of a machine; defaults when the kind is machine and this is absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub machine: Option<MachineSpec>,
+}
+
+/// What executes a machine's instructions.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+#[serde(rename_all = "lowercase")]
+pub enum MachineEngine {
+    /// KVM where it really works, else software.
+    #[default]
+    Auto,
+    /// The host's processor, through /dev/kvm.
+    Kvm,
+    /// The software CPU.
+    Software,
+}
+
+/// The hardware of a machine. Memory is `limits.memory` (512 MiB when absent).
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+#[serde(default, deny_unknown_fields)]
+pub struct MachineSpec {
+    /// What executes it.
+    pub engine: MachineEngine,
+    /// Number of processors; 1 when absent. `limits.cpus` bounds how much of the host's they get.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub cpus: Option<u32>,
+    /// Size of the disk made from the image, in bytes; 4 GiB when absent.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub disk_size: Option<Size>,
+    /// Disk files of the host besides, raw or qcow2; without an image the first is the one that boots.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub disks: Vec<DiskSpec>,
+    /// A CD-ROM image of the host, which boots.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub iso: Option<String>,
+    /// A kernel of the host instead of the disk's own.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub kernel: Option<String>,
+    /// Its initrd.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub initrd: Option<String>,
+    /// Added to the command line of the disk's kernel, or all of it with a kernel of the host.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub append: Option<String>,
+    /// Which of the distribution's kernels the disk gets.
+    pub kernel_flavour: KernelFlavour,
+    /// Starts by firmware and the disk's boot loader, instead of its kernel being entered directly.
+    pub firmware: bool,
+    /// No screen and keyboard.
+    pub headless: bool,
+    /// Keymap of who types at its screen: `en-us` (usual) or `es`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub keymap: Option<String>,
+    /// What the guest writes to its disks is thrown away when it stops.
+    pub discard_writes: bool,
+}
+
+/// A disk file of the host.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+#[serde(deny_unknown_fields)]
+pub struct DiskSpec {
+    /// Absolute path on the host.
+    pub source: String,
+    /// `raw` or `qcow2`; looked at once when the guest is made, and set by the daemon, when absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub format: Option<String>,
+    /// The guest may not write.
+    #[serde(default)]
+    pub read_only: bool,
+}
+
+/// Which of the distribution's kernels.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+#[serde(rename_all = "lowercase")]
+pub enum KernelFlavour {
+    /// Small, for virtual machines; no drivers of real hardware.
+    #[default]
+    Cloud,
+    /// For everything.
+    Generic,
 }
 
 /// Limits of one guest; absent means unlimited.

@@ -28,6 +28,7 @@ mod reactor;
 mod requests;
 mod runs;
 mod sessions;
+pub mod translate;
 
 pub use boot::SOCKET as NOTIFY_SOCKET;
 pub use cleanup::cleanup;

@@ -11,10 +11,9 @@ use jail::Stdio;
 use jail::recipe::{Process, Recipe};
 use model::api::GuestStats;
 use model::{Init, Input, Limits, Unenforced};
-use shim_server::{ConsoleEnd, Guest, Jailed, SET_UP_FAILED, pty};
+use shim_server::{ConsoleEnd, Guest, Jailed, SET_UP_FAILED, pty, translate};
 
 use crate::init::{Farewell, exit_of_init, farewell, parse_signal};
-use crate::translate;
 
 /// A guest that is a jail.
 pub struct Container {

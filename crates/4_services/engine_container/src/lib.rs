@@ -5,7 +5,6 @@
 mod container;
 mod engine;
 mod init;
-mod translate;
 
 use std::ffi::OsString;
 use std::process::ExitCode;
@@ -13,7 +12,6 @@ use std::process::ExitCode;
 pub use container::Container;
 pub use engine::ContainerEngine;
 pub use init::parse_signal;
-pub use translate::recipe;
 
 use fault::Code;
 

@@ -87,6 +87,7 @@ pub fn plan(stored: &StoredGuest, around: &Surroundings<'_>) -> Plan {
         console_log_limit: CONSOLE_LOG_LIMIT,
         privileged: spec.privileged,
         nesting: spec.nesting,
+        machine: None,
     }
 }
 

@@ -296,6 +296,7 @@ pub fn request(context: &Context, matches: &ArgMatches) -> Result<LaunchRequest>
         policies: read_policies(matches),
         stop_signal: text(matches, "stop-signal").cloned(),
         labels: pairs(matches, "label")?,
+        machine: None,
     };
     let name = text(matches, "name")
         .map(|name| name.parse::<Name>())

@@ -30,7 +30,7 @@ pub fn recipe(plan: &Plan) -> Recipe {
         mounts.push(Mount {
             target: PathBuf::from(NOTIFY_INSIDE),
             what: MountKind::Bind {
-                source: plan.run_dir.join(shim_server::NOTIFY_SOCKET),
+                source: plan.run_dir.join(crate::NOTIFY_SOCKET),
                 idmap: false,
                 recursive: false,
             },
@@ -138,8 +138,22 @@ fn environment(wanted: &BTreeMap<String, String>, terminal: bool) -> BTreeMap<St
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::container::tests::plan;
     use jail::recipe::{Capabilities, IdRange};
+
+    /// A plan that needs nothing of the host.
+    fn plan() -> Plan {
+        serde_json::from_value(serde_json::json!({
+            "version": 1, "id": "0123456789abcdef0123456789abcdef", "name": "web",
+            "run_dir": "/run/posada/guests/x", "state_dir": "/var/lib/posada/guests/x",
+            "ids": {"base": 1_000_000, "count": 65536},
+            "root": {"type": "tree", "path": "/tree", "idmap": true, "read_only": false},
+            "mounts": [], "files": [], "init": {"type": "system"}, "env": {}, "workdir": null, "user": null,
+            "hostname": "web", "nics": [], "limits": {}, "cgroup": "posada/guests/x",
+            "policies": {"on_poweroff": "stop", "on_reboot": "restart", "on_crash": "stop"},
+            "stop_signal": null, "console_log_limit": 1_048_576, "privileged": false, "nesting": false
+        }))
+        .unwrap()
+    }
 
     #[test]
     fn a_system_container_is_told_where_it_runs_and_keeps_its_bounds() {
