@@ -11,6 +11,8 @@ const VERSION: &str = env!("CARGO_PKG_VERSION");
 const ENTRY_POINT: usize = 31;
 /// Bytes of the entry point that its second sum covers begin here.
 const INTERMEDIATE: usize = 16;
+/// Most characters of a string that old readers take.
+const LONGEST: usize = 64;
 const MAJOR: u8 = 2;
 const MINOR: u8 = 8;
 
@@ -37,14 +39,13 @@ impl Structures {
         self.bytes.extend_from_slice(&handle.to_le_bytes());
         self.bytes.extend_from_slice(formatted);
         for string in strings {
-            // An empty string would end the list.
-            let string = if string.is_empty() {
-                "Not specified"
-            } else {
-                string
-            };
-            self.bytes
-                .extend(string.bytes().filter(|byte| (0x20..0x7F).contains(byte)).take(64));
+            let start = self.bytes.len();
+            let printable = string.bytes().filter(|byte| (0x20..0x7F).contains(byte));
+            self.bytes.extend(printable.take(LONGEST));
+            if self.bytes.len() == start {
+                // An empty string would end the list.
+                self.bytes.extend_from_slice(b"Not specified");
+            }
             self.bytes.push(0);
         }
         if strings.is_empty() {

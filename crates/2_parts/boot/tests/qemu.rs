@@ -141,6 +141,9 @@ fn boot_directly(machine: &Machine, boot: &DirectBoot<'_>, last: Option<&str>) -
     let mut arguments: Vec<String> = ["-M", "pc,hpet=off", "-bios"].map(str::to_owned).to_vec();
     arguments.push(rom.to_string_lossy().into_owned());
     arguments.extend(["-m".to_owned(), (machine.memory / MIB).to_string()]);
+    if machine.display {
+        arguments.extend(["-device", "VGA,romfile=,addr=2"].map(str::to_owned));
+    }
     for (index, chunk) in start.chunks.iter().enumerate() {
         let file = folder.path().join(format!("chunk{index}"));
         std::fs::write(&file, chunk.bytes()).unwrap();
@@ -158,7 +161,7 @@ fn boot_directly(machine: &Machine, boot: &DirectBoot<'_>, last: Option<&str>) -
 }
 
 /// A Linux kernel with an initrd of two archives, in a machine of 256 MiB.
-fn boot_linux(kernel: &[u8], handover: Handover) -> Option<String> {
+fn boot_linux(kernel: &[u8], handover: Handover, display: bool) -> Option<String> {
     let folder = tempfile::tempdir().unwrap();
     let archives = archives(folder.path())?;
     let boot = DirectBoot {
@@ -168,7 +171,11 @@ fn boot_linux(kernel: &[u8], handover: Handover) -> Option<String> {
         handover: Some(handover),
         seed: Some([7; 32]),
     };
-    boot_directly(&Machine::new(256 * MIB, 1), &boot, None)
+    let machine = Machine {
+        display,
+        ..Machine::new(256 * MIB, 1)
+    };
+    boot_directly(&machine, &boot, None)
 }
 
 #[track_caller]
@@ -197,7 +204,7 @@ fn debians_kernel_runs_from_its_64_bit_entry_and_switches_off_by_acpi() {
     let Some(kernel) = packages::cloud_kernel() else {
         return;
     };
-    let Some(said) = boot_linux(&kernel, Handover::Long64) else {
+    let Some(said) = boot_linux(&kernel, Handover::Long64, true) else {
         return;
     };
     expect(&said, &OF_THE_MACHINE);
@@ -215,7 +222,7 @@ fn debians_kernel_runs_from_its_pvh_entry() {
     let Some(kernel) = packages::vmlinux(&kernel) else {
         return;
     };
-    let Some(said) = boot_linux(&kernel, Handover::Pvh) else {
+    let Some(said) = boot_linux(&kernel, Handover::Pvh, false) else {
         return;
     };
     expect(&said, &OF_THE_MACHINE);

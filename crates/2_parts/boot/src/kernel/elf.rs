@@ -71,7 +71,11 @@ pub(super) fn read(file: &[u8]) -> Result<Image<'_>> {
             _ => {}
         }
     }
-    let start = segments.iter().map(|(address, ..)| *address).min();
+    segments.sort_unstable_by_key(|(address, ..)| *address);
+    if segments.windows(2).any(|pair| pair[0].0 + pair[0].2 > pair[1].0) {
+        return Err(broken("its segments overlap"));
+    }
+    let start = segments.first().map(|(address, ..)| *address);
     let end = segments.iter().map(|(address, _, size)| address + size).max();
     let (Some(start), Some(end)) = (start, end) else {
         return Err(broken("ELF without anything to load"));
