@@ -8,6 +8,7 @@
 //! and for virtio devices `queue` work in a file of its own.
 
 pub mod bus;
+pub mod chipset;
 pub mod irq;
 pub mod pci;
 pub mod state;
