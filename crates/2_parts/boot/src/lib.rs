@@ -13,6 +13,7 @@ pub mod acpi;
 mod chunk;
 pub mod e820;
 mod faults;
+pub mod finder;
 pub mod firmware;
 pub mod initrd;
 pub mod kernel;

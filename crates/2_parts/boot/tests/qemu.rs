@@ -123,6 +123,12 @@ fn boot_directly(machine: &Machine, boot: &DirectBoot<'_>, last: Option<&str>) -
         ("GDT", registers.gdt_base),
         ("TABLES", TABLES),
     ];
+    let lines = start.configuration.iter().map(|write| {
+        let function = u32::from(write.slot) << 3 | u32::from(write.function);
+        let address = function << 8 | u32::from(write.register);
+        format!("  config {address:#x}, {:#x}\n", write.value)
+    });
+    std::fs::write(folder.path().join("configuration.s"), lines.collect::<String>()).unwrap();
     let link = [
         "-m",
         "elf_i386",
@@ -141,6 +147,7 @@ fn boot_directly(machine: &Machine, boot: &DirectBoot<'_>, last: Option<&str>) -
     let mut arguments: Vec<String> = ["-M", "pc,hpet=off", "-bios"].map(str::to_owned).to_vec();
     arguments.push(rom.to_string_lossy().into_owned());
     arguments.extend(["-m".to_owned(), (machine.memory / MIB).to_string()]);
+    arguments.extend(["-smp".to_owned(), machine.cpus.to_string()]);
     if machine.display {
         arguments.extend(["-device", "VGA,romfile=,addr=2"].map(str::to_owned));
     }
@@ -160,7 +167,7 @@ fn boot_directly(machine: &Machine, boot: &DirectBoot<'_>, last: Option<&str>) -
     qemu(folder.path(), &arguments, last)
 }
 
-/// A Linux kernel with an initrd of two archives, in a machine of 256 MiB.
+/// A Linux kernel with an initrd of two archives, in a machine of 256 MiB and two processors.
 fn boot_linux(kernel: &[u8], handover: Handover, display: bool) -> Option<String> {
     let folder = tempfile::tempdir().unwrap();
     let archives = archives(folder.path())?;
@@ -173,7 +180,7 @@ fn boot_linux(kernel: &[u8], handover: Handover, display: bool) -> Option<String
     };
     let machine = Machine {
         display,
-        ..Machine::new(256 * MIB, 1)
+        ..Machine::new(256 * MIB, 2)
     };
     boot_directly(&machine, &boot, None)
 }
@@ -208,6 +215,14 @@ fn debians_kernel_runs_from_its_64_bit_entry_and_switches_off_by_acpi() {
         return;
     };
     expect(&said, &OF_THE_MACHINE);
+    expect(
+        &said,
+        &[
+            "Console: colour VGA+ 80x25",
+            "random: crng init done",
+            "Brought up 1 node, 2 CPUs",
+        ],
+    );
     assert!(
         !said.contains("ACPI Error") && !said.contains("Kernel panic"),
         "{said}"

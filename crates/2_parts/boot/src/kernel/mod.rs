@@ -17,6 +17,7 @@
 
 mod bytes;
 mod bzimage;
+mod configuration;
 mod elf;
 pub mod entry;
 mod pvh;
@@ -32,6 +33,7 @@ use crate::layout::{self, EBDA, MIB, low_memory};
 use crate::{Chunk, Entry, Machine, acpi, e820, initrd, smbios};
 
 pub(crate) use bytes::put;
+pub use configuration::ConfigWrite;
 
 const COMMAND_LINE: u64 = 0x2_0000;
 /// More than any kernel reads, and far from the EBDA.
@@ -69,6 +71,8 @@ pub struct DirectBoot<'a> {
 pub struct Start<'a> {
     /// Images of memory; they do not overlap.
     pub chunks: Vec<Chunk<'a>>,
+    /// What is written into PCI configuration space before, in this order.
+    pub configuration: Vec<ConfigWrite>,
     /// How the first processor begins.
     pub entry: Entry,
 }
@@ -94,8 +98,7 @@ struct Image<'a> {
 
 /// Puts a kernel and all that it is told into the memory of a machine.
 ///
-/// The areas at [`layout::BIOS_AREA`] and above must be readable memory when the kernel runs (PAM registers set so),
-/// and a machine with a screen must have its VGA adapter in text mode 3.
+/// A machine with a screen must have its VGA adapter in text mode 3.
 ///
 /// # Errors
 ///
@@ -149,7 +152,11 @@ pub fn direct<'a>(machine: &Machine, boot: &DirectBoot<'a>) -> Result<Start<'a>>
         }
     }
     chunks.retain(|chunk| !chunk.is_empty());
-    Ok(Start { chunks, entry })
+    Ok(Start {
+        chunks,
+        configuration: configuration::writes(machine),
+        entry,
+    })
 }
 
 /// Whether these bytes are a kernel that [`direct`] takes, with the reason when they are not.

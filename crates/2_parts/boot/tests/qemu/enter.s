@@ -23,10 +23,19 @@ flat:
   mov %eax, %ds
   mov %eax, %es
   mov %eax, %ss
-  config 0x58, 0x33333000       # PAM: memory from C0000h to FFFFFh
-  config 0x5c, 0x33333333
-  config 0xb40, 0x601           # PIIX4: power management at 600h
-  config 0xb80, 1
+.macro vga port, value          # index in the low byte
+  mov $\port, %edx
+  mov $\value, %eax
+  out %ax, %dx
+.endm
+.include "configuration.s"      # lines of: config ADDRESS, VALUE
+  mov $0x3c2, %edx              # as much of mode 3 as the kernel's look at B8000h needs
+  mov $0x67, %al
+  out %al, %dx
+  vga 0x3c4, 0x0302
+  vga 0x3c4, 0x0204
+  vga 0x3ce, 0x1005
+  vga 0x3ce, 0x0e06
   mov $TABLES, %esi
   mov $0xe0000, %edi
   mov $0x8000, %ecx
