@@ -1,7 +1,7 @@
 //! The FXSAVE and XSAVE areas (SDM Vol. 1 §10.5.1 and §13.4 to §13.8), standard format, components x87 and SSE.
 
 use crate::operands::Xmm;
-use crate::state::{Extended, Fpu, Gp, LastInstruction, MXCSR_INIT, MXCSR_MASK};
+use crate::state::{Extended, Fpu, Gp, LastInstruction, MXCSR_MASK};
 
 /// Bytes of an XSAVE area with the components x87 and SSE: legacy region and header.
 pub const XSAVE_BYTES: usize = 576;
@@ -133,10 +133,26 @@ impl Fpu {
         let half = |at| u64::from(u32::from_le_bytes(get(area, at)));
         self.last = LastInstruction {
             opcode: u16::from_le_bytes(get(area, 6)) & 0x7ff,
-            ip: if form.wide { u64::from_le_bytes(get(area, 8)) } else { half(8) },
-            cs: if form.wide { 0 } else { u16::from_le_bytes(get(area, 12)) },
-            dp: if form.wide { u64::from_le_bytes(get(area, 16)) } else { half(16) },
-            ds: if form.wide { 0 } else { u16::from_le_bytes(get(area, 20)) },
+            ip: if form.wide {
+                u64::from_le_bytes(get(area, 8))
+            } else {
+                half(8)
+            },
+            cs: if form.wide {
+                0
+            } else {
+                u16::from_le_bytes(get(area, 12))
+            },
+            dp: if form.wide {
+                u64::from_le_bytes(get(area, 16))
+            } else {
+                half(16)
+            },
+            ds: if form.wide {
+                0
+            } else {
+                u16::from_le_bytes(get(area, 20))
+            },
         };
         for i in 0..8 {
             self.put_st(i, Extended::from_bytes(get(area, 32 + 16 * i)));
@@ -155,20 +171,21 @@ impl Fpu {
     fn load_xmm(&mut self, area: &[u8], form: AreaForm) {
         (0..form.registers()).for_each(|n| self.set_xmm(n, Xmm(get(area, 160 + 16 * n))));
     }
-
-    /// The initial state of both components, as INIT of the XSAVE feature set has it.
-    pub fn initial() -> Fpu {
-        let mut fpu = Fpu::default();
-        fpu.initialise();
-        debug_assert_eq!(fpu.mxcsr(), MXCSR_INIT);
-        fpu
-    }
 }
 
 /// The byte ranges of its area that an XSAVE of `requested` writes; the others keep what is in memory.
 pub fn xsave_writes(requested: u64, form: AreaForm) -> impl Iterator<Item = std::ops::Range<usize>> {
     let x87 = requested & COMPONENT_X87 != 0;
     let sse = requested & COMPONENT_SSE != 0;
-    let parts = [(x87, 0..24), (sse, 24..32), (x87, 32..160), (sse, 160..160 + 16 * form.registers())];
-    parts.into_iter().chain([(true, 512..520)]).filter(|(written, _)| *written).map(|(_, range)| range)
+    let parts = [
+        (x87, 0..24),
+        (sse, 24..32),
+        (x87, 32..160),
+        (sse, 160..160 + 16 * form.registers()),
+    ];
+    parts
+        .into_iter()
+        .chain([(true, 512..520)])
+        .filter(|(written, _)| *written)
+        .map(|(_, range)| range)
 }

@@ -20,7 +20,11 @@ impl EnvironmentForm {
     /// Reads field `n` of the environment.
     fn get(self, image: &[u8], n: usize) -> u32 {
         let half = |at: usize| u32::from(u16::from_le_bytes([image[at], image[at + 1]]));
-        if self.wide { half(4 * n) | half(4 * n + 2) << 16 } else { half(2 * n) }
+        if self.wide {
+            half(4 * n) | half(4 * n + 2) << 16
+        } else {
+            half(2 * n)
+        }
     }
 
     /// Writes field `n` of the environment.

@@ -4,7 +4,15 @@ use iced_x86::{Code, CpuidFeature as F};
 use std::arch::is_x86_feature_detected;
 
 /// The features of instructions in this crate that not every x86-64 host has.
-const OPTIONAL: [F; 7] = [F::SSE3, F::SSSE3, F::SSE4_1, F::SSE4_2, F::AES, F::PCLMULQDQ, F::SHA];
+const OPTIONAL: [F; 7] = [
+    F::SSE3,
+    F::SSSE3,
+    F::SSE4_1,
+    F::SSE4_2,
+    F::AES,
+    F::PCLMULQDQ,
+    F::SHA,
+];
 
 fn has(feature: F) -> bool {
     match feature {

@@ -20,5 +20,7 @@ pub use x87::{Pending, Store, X87Op, X87Operands, x87};
 
 /// Every instruction that this crate executes on this host.
 pub fn supported() -> impl Iterator<Item = iced_x86::Code> {
-    vector::vectors().map(|op| op.code).chain(x87::x87_ops().map(|op| op.code))
+    vector::vectors()
+        .map(|op| op.code)
+        .chain(x87::x87_ops().map(|op| op.code))
 }

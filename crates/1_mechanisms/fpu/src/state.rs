@@ -136,7 +136,10 @@ impl Fpu {
     /// Writes the register MM`n`, which also sets the sign and exponent of R`n` to ones; `n` is below 8.
     #[inline]
     pub fn set_mm(&mut self, n: usize, value: u64) {
-        self.registers[n] = Extended { significand: value, exponent: 0xffff };
+        self.registers[n] = Extended {
+            significand: value,
+            exponent: 0xffff,
+        };
     }
 
     /// What an MMX instruction does besides its work: TOP becomes 0, every register holds a value.
@@ -285,7 +288,11 @@ impl Fpu {
     pub fn full_tags(&self) -> u16 {
         let mut word = 0;
         for (n, register) in self.registers.iter().enumerate() {
-            let tag = if self.tags >> n & 1 == 0 { 3 } else { register.tag() };
+            let tag = if self.tags >> n & 1 == 0 {
+                3
+            } else {
+                register.tag()
+            };
             word |= tag << (2 * n);
         }
         word
@@ -293,6 +300,8 @@ impl Fpu {
 
     /// Loads a full tag word, of which only "empty" counts.
     pub(crate) fn set_full_tags(&mut self, word: u16) {
-        self.tags = (0..8).filter(|n| word >> (2 * n) & 3 != 3).fold(0, |tags, n| tags | 1 << n);
+        self.tags = (0..8)
+            .filter(|n| word >> (2 * n) & 3 != 3)
+            .fold(0, |tags, n| tags | 1 << n);
     }
 }

@@ -1,5 +1,8 @@
 //! FXSAVE, XSAVE and their restoring, against the processor; environments in their four formats.
-#![allow(unsafe_code, reason = "the host's own save and restore instructions are the truth")]
+#![allow(
+    unsafe_code,
+    reason = "the host's own save and restore instructions are the truth"
+)]
 
 use fpu::{AreaForm, EnvironmentForm, Fpu, Gp, XSAVE_BYTES, Xmm, xsave_writes};
 use proptest::prelude::*;
@@ -10,8 +13,14 @@ use std::arch::asm;
 #[repr(C, align(64))]
 struct Area([u8; XSAVE_BYTES]);
 
-const WIDE: AreaForm = AreaForm { wide: true, long: true };
-const NARROW: AreaForm = AreaForm { wide: false, long: true };
+const WIDE: AreaForm = AreaForm {
+    wide: true,
+    long: true,
+};
+const NARROW: AreaForm = AreaForm {
+    wide: false,
+    long: true,
+};
 
 /// Runs lines with rdi and rsi at two areas, and puts the host's state back.
 macro_rules! on_host {
@@ -190,18 +199,36 @@ fn a_header_of_another_format_faults() {
 fn environments_have_the_manuals_layout() {
     let mut fpu = Fpu::default();
     fpu.initialise();
-    fpu.last = fpu::LastInstruction { opcode: 0x5a5, ip: 0x89ab_cdef, cs: 0x33, dp: 0x7654_3210, ds: 0x2b };
+    fpu.last = fpu::LastInstruction {
+        opcode: 0x5a5,
+        ip: 0x89ab_cdef,
+        cs: 0x33,
+        dp: 0x7654_3210,
+        ds: 0x2b,
+    };
     let mut field = |wide, protected, n: usize| {
         let form = EnvironmentForm { wide, protected };
         let mut image = [0; 28];
         fpu.fnstenv(&mut image, form);
         let size = if wide { 4 } else { 2 };
-        image[size * n..size * (n + 1)].iter().rev().fold(0_u32, |value, &byte| value << 8 | u32::from(byte))
+        image[size * n..size * (n + 1)]
+            .iter()
+            .rev()
+            .fold(0_u32, |value, &byte| value << 8 | u32::from(byte))
     };
-    assert_eq!([3, 4, 5].map(|n| field(true, true, n)), [0x89ab_cdef, 0x05a5_0033, 0x7654_3210]);
+    assert_eq!(
+        [3, 4, 5].map(|n| field(true, true, n)),
+        [0x89ab_cdef, 0x05a5_0033, 0x7654_3210]
+    );
     assert_eq!(field(true, true, 6) & 0xffff, 0x2b);
     assert_eq!([3, 5].map(|n| field(true, false, n) & 0xffff), [0xcdef, 0x3210]);
     assert_eq!([4, 6].map(|n| field(true, false, n)), [0x089a_b5a5, 0x0765_4000]);
-    assert_eq!([3, 4, 5, 6].map(|n| field(false, true, n)), [0xcdef, 0x33, 0x3210, 0x2b]);
-    assert_eq!([3, 4, 5, 6].map(|n| field(false, false, n)), [0xcdef, 0xb5a5, 0x3210, 0x4000]);
+    assert_eq!(
+        [3, 4, 5, 6].map(|n| field(false, true, n)),
+        [0xcdef, 0x33, 0x3210, 0x2b]
+    );
+    assert_eq!(
+        [3, 4, 5, 6].map(|n| field(false, false, n)),
+        [0xcdef, 0xb5a5, 0x3210, 0x4000]
+    );
 }

@@ -1,44 +1,57 @@
 //! Floating-point arithmetic, comparison and conversion of SSE to SSE4.1.
 
-use super::unmasked::Results::{Doubles, Never, Singles};
 use super::Entry;
+use super::lanes::From::{Neighbours, Product, Sum};
+use super::lanes::Results::{Doubles, Narrowed, Never, Singles};
 
 /// The instructions, by frame and operands.
 pub(super) static TABLES: &[&[Entry]] = &[
-    entries!(floating[Singles(4)], " xmm0, xmmword ptr [rdi + 16]":
-        Addps_xmm_xmmm128 "addps", Mulps_xmm_xmmm128 "mulps", Subps_xmm_xmmm128 "subps",
-        Divps_xmm_xmmm128 "divps", Haddps_xmm_xmmm128 "haddps", Hsubps_xmm_xmmm128 "hsubps",
-        Addsubps_xmm_xmmm128 "addsubps",
+    entries!(floating[Singles(4, Sum)], " xmm0, xmmword ptr [rdi + 16]":
+        Addps_xmm_xmmm128 "addps", Subps_xmm_xmmm128 "subps", Addsubps_xmm_xmmm128 "addsubps",
+    ),
+    entries!(floating[Singles(4, Product)], " xmm0, xmmword ptr [rdi + 16]":
+        Mulps_xmm_xmmm128 "mulps", Divps_xmm_xmmm128 "divps",
+    ),
+    entries!(floating[Singles(4, Neighbours)], " xmm0, xmmword ptr [rdi + 16]":
+        Haddps_xmm_xmmm128 "haddps", Hsubps_xmm_xmmm128 "hsubps",
     ),
     entries!(floating[Never], " xmm0, xmmword ptr [rdi + 16]":
         Sqrtps_xmm_xmmm128 "sqrtps", Minps_xmm_xmmm128 "minps", Maxps_xmm_xmmm128 "maxps",
     ),
-    entries!(floating[Doubles(2)], " xmm0, xmmword ptr [rdi + 16]":
-        Addpd_xmm_xmmm128 "addpd", Mulpd_xmm_xmmm128 "mulpd", Subpd_xmm_xmmm128 "subpd",
-        Divpd_xmm_xmmm128 "divpd", Haddpd_xmm_xmmm128 "haddpd", Hsubpd_xmm_xmmm128 "hsubpd",
-        Addsubpd_xmm_xmmm128 "addsubpd",
+    entries!(floating[Doubles(2, Sum)], " xmm0, xmmword ptr [rdi + 16]":
+        Addpd_xmm_xmmm128 "addpd", Subpd_xmm_xmmm128 "subpd", Addsubpd_xmm_xmmm128 "addsubpd",
+    ),
+    entries!(floating[Doubles(2, Product)], " xmm0, xmmword ptr [rdi + 16]":
+        Mulpd_xmm_xmmm128 "mulpd", Divpd_xmm_xmmm128 "divpd",
+    ),
+    entries!(floating[Doubles(2, Neighbours)], " xmm0, xmmword ptr [rdi + 16]":
+        Haddpd_xmm_xmmm128 "haddpd", Hsubpd_xmm_xmmm128 "hsubpd",
     ),
     entries!(floating[Never], " xmm0, xmmword ptr [rdi + 16]":
         Sqrtpd_xmm_xmmm128 "sqrtpd", Minpd_xmm_xmmm128 "minpd", Maxpd_xmm_xmmm128 "maxpd",
     ),
-    entries!(floating[Singles(1)], " xmm0, dword ptr [rdi + 16]":
-        Addss_xmm_xmmm32 "addss", Mulss_xmm_xmmm32 "mulss", Subss_xmm_xmmm32 "subss",
-        Divss_xmm_xmmm32 "divss",
+    entries!(floating[Singles(1, Sum)], " xmm0, dword ptr [rdi + 16]":
+        Addss_xmm_xmmm32 "addss", Subss_xmm_xmmm32 "subss",
+    ),
+    entries!(floating[Singles(1, Product)], " xmm0, dword ptr [rdi + 16]":
+        Mulss_xmm_xmmm32 "mulss", Divss_xmm_xmmm32 "divss",
     ),
     entries!(floating[Never], " xmm0, dword ptr [rdi + 16]":
         Sqrtss_xmm_xmmm32 "sqrtss", Minss_xmm_xmmm32 "minss", Maxss_xmm_xmmm32 "maxss",
     ),
-    entries!(floating[Doubles(1)], " xmm0, qword ptr [rdi + 16]":
-        Addsd_xmm_xmmm64 "addsd", Mulsd_xmm_xmmm64 "mulsd", Subsd_xmm_xmmm64 "subsd",
-        Divsd_xmm_xmmm64 "divsd",
+    entries!(floating[Doubles(1, Sum)], " xmm0, qword ptr [rdi + 16]":
+        Addsd_xmm_xmmm64 "addsd", Subsd_xmm_xmmm64 "subsd",
+    ),
+    entries!(floating[Doubles(1, Product)], " xmm0, qword ptr [rdi + 16]":
+        Mulsd_xmm_xmmm64 "mulsd", Divsd_xmm_xmmm64 "divsd",
     ),
     entries!(floating[Never], " xmm0, qword ptr [rdi + 16]":
         Sqrtsd_xmm_xmmm64 "sqrtsd", Minsd_xmm_xmmm64 "minsd", Maxsd_xmm_xmmm64 "maxsd",
     ),
-    entries!(floating[Singles(2)], " xmm0, xmmword ptr [rdi + 16]":
+    entries!(floating[Narrowed(2)], " xmm0, xmmword ptr [rdi + 16]":
         Cvtpd2ps_xmm_xmmm128 "cvtpd2ps",
     ),
-    entries!(floating[Singles(1)], " xmm0, qword ptr [rdi + 16]":
+    entries!(floating[Narrowed(1)], " xmm0, qword ptr [rdi + 16]":
         Cvtsd2ss_xmm_xmmm64 "cvtsd2ss",
     ),
     entries!(plain, " xmm0, qword ptr [rdi + 16]":
@@ -100,11 +113,5 @@ pub(super) static TABLES: &[&[Entry]] = &[
     ),
     immediates!(floating[Never], " xmm0, qword ptr [rdi + 16]":
         Cmpsd_xmm_xmmm64_imm8 "cmpsd" 8, Roundsd_xmm_xmmm64_imm8 "roundsd" 16,
-    ),
-    immediates!(floating[Singles(4)], " xmm0, xmmword ptr [rdi + 16]":
-        Dpps_xmm_xmmm128_imm8 "dpps" 256,
-    ),
-    immediates!(floating[Doubles(2)], " xmm0, xmmword ptr [rdi + 16]":
-        Dppd_xmm_xmmm128_imm8 "dppd" 256,
     ),
 ];

@@ -8,12 +8,17 @@
 //!    nothing but MXCSR to be stored;
 //! 4. stores the result where the shape says, flags and MXCSR likewise, and puts the MMX state into effect.
 
-#![allow(unsafe_code, reason = "the host's instructions are reached by inline assembly")]
+#![allow(
+    unsafe_code,
+    reason = "the host's instructions are reached by inline assembly"
+)]
 
 #[macro_use]
 mod kernel;
+mod dot;
 mod floating;
 mod integer;
+mod lanes;
 mod mmx;
 mod moves;
 mod shape;
@@ -104,25 +109,43 @@ struct Entry {
 
 impl Entry {
     const fn new(code: Code, run: Run) -> Entry {
-        Entry { code, registers: run, memory: run, floating: false, copies: Copies::Never }
+        Entry {
+            code,
+            registers: run,
+            memory: run,
+            floating: false,
+            copies: Copies::Never,
+        }
     }
 
     const fn floating(code: Code, run: Run) -> Entry {
-        Entry { floating: true, ..Entry::new(code, run) }
+        Entry {
+            floating: true,
+            ..Entry::new(code, run)
+        }
     }
 
     const fn copy(code: Code) -> Entry {
-        Entry { copies: Copies::Always, ..Entry::new(code, moves::copy) }
+        Entry {
+            copies: Copies::Always,
+            ..Entry::new(code, moves::copy)
+        }
     }
 
     /// The forms in registers and in memory differ.
     const fn by_place(code: Code, registers: Run, memory: Run) -> Entry {
-        Entry { memory, ..Entry::new(code, registers) }
+        Entry {
+            memory,
+            ..Entry::new(code, registers)
+        }
     }
 
     /// The form in memory copies, the one in registers does something else.
     const fn copy_in_memory(code: Code, registers: Run) -> Entry {
-        Entry { copies: Copies::InMemory, ..Entry::by_place(code, registers, moves::copy) }
+        Entry {
+            copies: Copies::InMemory,
+            ..Entry::by_place(code, registers, moves::copy)
+        }
     }
 }
 
@@ -133,8 +156,18 @@ struct Table {
 }
 
 static TABLE: LazyLock<Table> = LazyLock::new(|| {
-    let tables = [floating::TABLES, integer::TABLES, mmx::TABLES, moves::TABLES, strings::TABLES];
-    let mut table = Table { ops: Vec::new(), index: vec![None; Code::values().len()] };
+    let tables = [
+        dot::TABLES,
+        floating::TABLES,
+        integer::TABLES,
+        mmx::TABLES,
+        moves::TABLES,
+        strings::TABLES,
+    ];
+    let mut table = Table {
+        ops: Vec::new(),
+        index: vec![None; Code::values().len()],
+    };
     let entries = tables.into_iter().flatten().copied().flatten();
     for entry in entries.filter(|entry| crate::host::runs(entry.code)) {
         table.index[entry.code as usize] = u16::try_from(table.ops.len()).ok();

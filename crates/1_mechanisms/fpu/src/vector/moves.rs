@@ -75,7 +75,10 @@ static INSERTS: &[Entry] = &[
         always!(|o| machine!(o:
             "movdqa xmm0, [rdi]", "movdqa xmm1, [rdi + 16]",
             by_immediate!(256, "insertps xmm0, xmm1, .Limmediate"), "movdqa [rdi], xmm0")),
-        plain!(by_immediate!(256, "insertps xmm0, dword ptr [rdi + 16], .Limmediate")),
+        plain!(by_immediate!(
+            256,
+            "insertps xmm0, dword ptr [rdi + 16], .Limmediate"
+        )),
     ),
     Entry::new(Code::Pslldq_xmm_imm8, shift_left_bytes),
     Entry::new(Code::Psrldq_xmm_imm8, shift_right_bytes),
@@ -101,9 +104,18 @@ static EXTRACTS: &[Entry] = &[
 ];
 
 static SHUFFLES: &[Entry] = &[
-    Entry::new(Code::Movsldup_xmm_xmmm128, plain!("movsldup xmm0, xmmword ptr [rdi + 16]")),
-    Entry::new(Code::Movshdup_xmm_xmmm128, plain!("movshdup xmm0, xmmword ptr [rdi + 16]")),
-    Entry::new(Code::Movddup_xmm_xmmm64, plain!("movddup xmm0, qword ptr [rdi + 16]")),
+    Entry::new(
+        Code::Movsldup_xmm_xmmm128,
+        plain!("movsldup xmm0, xmmword ptr [rdi + 16]"),
+    ),
+    Entry::new(
+        Code::Movshdup_xmm_xmmm128,
+        plain!("movshdup xmm0, xmmword ptr [rdi + 16]"),
+    ),
+    Entry::new(
+        Code::Movddup_xmm_xmmm64,
+        plain!("movddup xmm0, qword ptr [rdi + 16]"),
+    ),
 ];
 
 static MASKS: &[Entry] = &[
@@ -175,17 +187,28 @@ fn extract_mmx(o: &mut Operands) -> Done {
 }
 
 fn shift_left_bytes(o: &mut Operands) -> Done {
-    o.first = u128::from(o.first).checked_shl(u32::from(o.imm8) * 8).unwrap_or(0).into();
+    o.first = u128::from(o.first)
+        .checked_shl(u32::from(o.imm8) * 8)
+        .unwrap_or(0)
+        .into();
     Ok(())
 }
 
 fn shift_right_bytes(o: &mut Operands) -> Done {
-    o.first = u128::from(o.first).checked_shr(u32::from(o.imm8) * 8).unwrap_or(0).into();
+    o.first = u128::from(o.first)
+        .checked_shr(u32::from(o.imm8) * 8)
+        .unwrap_or(0)
+        .into();
     Ok(())
 }
 
 /// The first operand is the data, the second the mask: the top bit of each byte.
 fn masked(o: &mut Operands) -> Done {
-    o.store_mask = o.second.0.iter().enumerate().fold(0, |mask, (i, byte)| mask | u16::from(byte >> 7) << i);
+    o.store_mask = o
+        .second
+        .0
+        .iter()
+        .enumerate()
+        .fold(0, |mask, (i, byte)| mask | u16::from(byte >> 7) << i);
     Ok(())
 }

@@ -77,8 +77,16 @@ fn unaligned(mnemonic: Mnemonic) -> bool {
     use Mnemonic as M;
     matches!(
         mnemonic,
-        M::Movups | M::Movupd | M::Movdqu | M::Lddqu | M::Pcmpestri | M::Pcmpestrm | M::Pcmpistri | M::Pcmpistrm
-            | M::Pcmpestri64 | M::Pcmpestrm64
+        M::Movups
+            | M::Movupd
+            | M::Movdqu
+            | M::Lddqu
+            | M::Pcmpestri
+            | M::Pcmpestrm
+            | M::Pcmpistri
+            | M::Pcmpistrm
+            | M::Pcmpestri64
+            | M::Pcmpestrm64
     )
 }
 
@@ -96,11 +104,25 @@ fn place(info: &OpCodeInfo, operand: u32) -> Option<Place> {
         _ => return None,
     };
     // No instruction of the tables has more than 16 bytes in memory.
-    let memory = if in_memory { info.memory_size().size() as u8 } else { 0 };
-    Some(Place { operand, file, memory, aligned: memory == 16 && !unaligned(info.mnemonic()) })
+    let memory = if in_memory {
+        info.memory_size().size() as u8
+    } else {
+        0
+    };
+    Some(Place {
+        operand,
+        file,
+        memory,
+        aligned: memory == 16 && !unaligned(info.mnemonic()),
+    })
 }
 
-const NOWHERE: Place = Place { operand: 0, file: File::None, memory: 0, aligned: false };
+const NOWHERE: Place = Place {
+    operand: 0,
+    file: File::None,
+    memory: 0,
+    aligned: false,
+};
 
 /// The whole description of `entry`'s instruction.
 pub(super) fn shape(entry: &Entry) -> VectorOp {
@@ -111,7 +133,9 @@ pub(super) fn shape(entry: &Entry) -> VectorOp {
     let masked = matches!(mnemonic, M::Maskmovq | M::Maskmovdqu);
     let base = u32::from(masked);
     let first = place(info, base).unwrap_or(NOWHERE);
-    let second = (base + 1 < info.op_count()).then(|| place(info, base + 1)).flatten();
+    let second = (base + 1 < info.op_count())
+        .then(|| place(info, base + 1))
+        .flatten();
     let target = match mnemonic {
         M::Maskmovq | M::Maskmovdqu => Target::Masked,
         M::Pcmpestri | M::Pcmpistri | M::Pcmpestri64 => Target::Ecx,

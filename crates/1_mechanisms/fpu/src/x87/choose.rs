@@ -40,7 +40,9 @@ pub(super) fn choose(code: Code, opcode: [u8; 2], operand: Operand) -> (Option<R
             of(quick::to_top, [0, next], 0)
         }
         // DC and DE compute as D8 with the same second byte does, but into ST(i).
-        (M::Fadd | M::Fmul | M::Fsub | M::Fsubr | M::Fdiv | M::Fdivr, _) => of(quick::to_register, [0, next], 0),
+        (M::Fadd | M::Fmul | M::Fsub | M::Fsubr | M::Fdiv | M::Fdivr, _) => {
+            of(quick::to_register, [0, next], 0)
+        }
         (M::Faddp | M::Fmulp | M::Fsubp | M::Fsubrp | M::Fdivp | M::Fdivrp, _) => {
             of(quick::to_register, [0, next], 1)
         }

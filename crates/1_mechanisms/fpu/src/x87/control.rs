@@ -6,7 +6,10 @@ use crate::state::{EXCEPTIONS, Fpu};
 
 /// The format of an environment or state of this operation.
 fn form(op: &X87Op, operands: &X87Operands) -> EnvironmentForm {
-    EnvironmentForm { wide: matches!(op.load.max(op.store), 28 | 108), protected: operands.protected }
+    EnvironmentForm {
+        wide: matches!(op.load.max(op.store), 28 | 108),
+        protected: operands.protected,
+    }
 }
 
 fn word(operands: &X87Operands) -> u16 {

@@ -41,7 +41,13 @@ pub struct X87Operands {
 
 impl Default for X87Operands {
     fn default() -> X87Operands {
-        X87Operands { memory: [0; 112], flags: 0, ax: 0, index: 0, protected: true }
+        X87Operands {
+            memory: [0; 112],
+            flags: 0,
+            ax: 0,
+            index: 0,
+            protected: true,
+        }
     }
 }
 

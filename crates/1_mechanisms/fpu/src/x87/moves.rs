@@ -54,10 +54,16 @@ fn push(op: &X87Op, fpu: &mut Fpu, operands: &mut X87Operands, value: Extended) 
 fn widen(negative: bool, exponent: u16, bias: u16, special: u16, fraction: u64) -> Option<Extended> {
     let sign = u16::from(negative) << 15;
     match exponent {
-        0 if fraction == 0 => Some(Extended { significand: 0, exponent: sign }),
+        0 if fraction == 0 => Some(Extended {
+            significand: 0,
+            exponent: sign,
+        }),
         0 => None,
         _ if exponent == special => None,
-        _ => Some(Extended { significand: 1 << 63 | fraction, exponent: sign | (exponent + 0x3fff - bias) }),
+        _ => Some(Extended {
+            significand: 1 << 63 | fraction,
+            exponent: sign | (exponent + 0x3fff - bias),
+        }),
     }
 }
 
@@ -65,7 +71,13 @@ fn load_double(op: &X87Op, fpu: &mut Fpu, operands: &mut X87Operands) -> Store {
     let mut bytes = [0; 8];
     bytes.copy_from_slice(&operands.memory[..8]);
     let bits = u64::from_le_bytes(bytes);
-    match widen(bits >> 63 != 0, (bits >> 52) as u16 & 0x7ff, 0x3ff, 0x7ff, bits << 12 >> 1) {
+    match widen(
+        bits >> 63 != 0,
+        (bits >> 52) as u16 & 0x7ff,
+        0x3ff,
+        0x7ff,
+        bits << 12 >> 1,
+    ) {
         Some(value) => push(op, fpu, operands, value),
         None => general(op, fpu, operands),
     }
@@ -75,7 +87,13 @@ fn load_single(op: &X87Op, fpu: &mut Fpu, operands: &mut X87Operands) -> Store {
     let mut bytes = [0; 4];
     bytes.copy_from_slice(&operands.memory[..4]);
     let bits = u32::from_le_bytes(bytes);
-    match widen(bits >> 31 != 0, (bits >> 23) as u16 & 0xff, 0x7f, 0xff, u64::from(bits) << 41 >> 1) {
+    match widen(
+        bits >> 31 != 0,
+        (bits >> 23) as u16 & 0xff,
+        0x7f,
+        0xff,
+        u64::from(bits) << 41 >> 1,
+    ) {
         Some(value) => push(op, fpu, operands, value),
         None => general(op, fpu, operands),
     }
@@ -98,13 +116,24 @@ fn load_integer<const N: usize>(op: &X87Op, fpu: &mut Fpu, operands: &mut X87Ope
     let shift = magnitude.leading_zeros();
     let value = match magnitude {
         0 => Extended::default(),
-        _ => Extended { significand: magnitude << shift, exponent: sign | (0x3fff + 63 - shift as u16) },
+        _ => Extended {
+            significand: magnitude << shift,
+            exponent: sign | (0x3fff + 63 - shift as u16),
+        },
     };
     push(op, fpu, operands, value)
 }
 
 fn push_one(op: &X87Op, fpu: &mut Fpu, operands: &mut X87Operands) -> Store {
-    push(op, fpu, operands, Extended { significand: 1 << 63, exponent: 0x3fff })
+    push(
+        op,
+        fpu,
+        operands,
+        Extended {
+            significand: 1 << 63,
+            exponent: 0x3fff,
+        },
+    )
 }
 
 fn push_zero(op: &X87Op, fpu: &mut Fpu, operands: &mut X87Operands) -> Store {
@@ -166,7 +195,13 @@ fn sign(op: &X87Op, fpu: &mut Fpu, operands: &mut X87Operands, change: fn(u16) -
         return general(op, fpu, operands);
     }
     let value = fpu.st(0);
-    fpu.put_st(0, Extended { exponent: change(value.exponent), ..value });
+    fpu.put_st(
+        0,
+        Extended {
+            exponent: change(value.exponent),
+            ..value
+        },
+    );
     fpu.status &= !C1;
     Store::Yes
 }

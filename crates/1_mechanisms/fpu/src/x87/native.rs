@@ -9,7 +9,10 @@ use crate::state::{EXCEPTIONS, Fpu};
 const ARITHMETIC: u64 = 0x8d5;
 /// FSW: invalid operation, overflow and underflow, which unmasked leave a destination in memory as it was.
 const UNSTORED: u16 = 0x19;
-const FORM: EnvironmentForm = EnvironmentForm { wide: true, protected: true };
+const FORM: EnvironmentForm = EnvironmentForm {
+    wide: true,
+    protected: true,
+};
 
 /// Every x87 instruction of two bytes, four bytes apart: D8 to DF as first byte, any second.
 ///
@@ -43,7 +46,11 @@ pub(super) fn run(op: &X87Op, fpu: &mut Fpu, operands: &mut X87Operands) -> Stor
     let last = fpu.last;
     fpu.fnsave(&mut image.0, FORM);
     let [first, second] = op.opcode;
-    let second = if op.indexed { second | operands.index & 7 } else { second };
+    let second = if op.indexed {
+        second | operands.index & 7
+    } else {
+        second
+    };
     let mut flags = u64::from(operands.flags) & ARITHMETIC | 2;
     let mut host_control = 0_u16;
     // SAFETY: the instruction works on the loaded x87 state, reads or writes at most ten bytes behind rax, and flags;
@@ -82,5 +89,9 @@ pub(super) fn run(op: &X87Op, fpu: &mut Fpu, operands: &mut X87Operands) -> Stor
         operands.flags = operands.flags & !(ARITHMETIC as u32) | (flags & ARITHMETIC) as u32;
     }
     // None was pending before, so what is flagged and unmasked now is this instruction's.
-    if fpu.status & !fpu.control & EXCEPTIONS & UNSTORED != 0 { Store::No } else { Store::Yes }
+    if fpu.status & !fpu.control & EXCEPTIONS & UNSTORED != 0 {
+        Store::No
+    } else {
+        Store::Yes
+    }
 }

@@ -37,7 +37,14 @@ const _: () = assert!(
 impl Frame {
     fn new(fpu: &Fpu, x: Extended, y: Extended) -> Frame {
         let status = !fpu.status & EXCEPTIONS;
-        Frame { x, y, control: fpu.control, host_control: 0, status, flags: 0 }
+        Frame {
+            x,
+            y,
+            control: fpu.control,
+            host_control: 0,
+            status,
+            flags: 0,
+        }
     }
 }
 
@@ -96,7 +103,14 @@ fn compute(frame: &mut Frame, opcode: [u8; 2], operands: &mut X87Operands) {
 }
 
 /// Computes with ST(0) and ST(`other`) into ST(`to`), with the condition codes `defined`.
-fn binary(op: &X87Op, fpu: &mut Fpu, operands: &mut X87Operands, other: usize, to: usize, defined: u16) -> Store {
+fn binary(
+    op: &X87Op,
+    fpu: &mut Fpu,
+    operands: &mut X87Operands,
+    other: usize,
+    to: usize,
+    defined: u16,
+) -> Store {
     if !usual(fpu, other) {
         return general(op, fpu, operands);
     }

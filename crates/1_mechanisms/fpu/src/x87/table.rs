@@ -22,7 +22,10 @@ struct Table {
 }
 
 static TABLE: LazyLock<Table> = LazyLock::new(|| {
-    let mut table = Table { ops: Vec::new(), index: vec![None; Code::values().len()] };
+    let mut table = Table {
+        ops: Vec::new(),
+        index: vec![None; Code::values().len()],
+    };
     for code in Code::values().filter(|&code| is_x87(code)) {
         table.index[code as usize] = u16::try_from(table.ops.len()).ok();
         table.ops.push(describe(code));
@@ -52,7 +55,16 @@ fn describe(code: Code) -> X87Op {
     };
     let stores = matches!(
         mnemonic,
-        M::Fst | M::Fstp | M::Fist | M::Fistp | M::Fisttp | M::Fbstp | M::Fnstcw | M::Fnstsw | M::Fnstenv | M::Fnsave
+        M::Fst
+            | M::Fstp
+            | M::Fist
+            | M::Fistp
+            | M::Fisttp
+            | M::Fbstp
+            | M::Fnstcw
+            | M::Fnstsw
+            | M::Fnstenv
+            | M::Fnsave
     );
     let register = (0..info.op_count()).find(|&n| info.op_kind(n) == Kind::sti_opcode);
     let run = control(mnemonic);
@@ -75,18 +87,36 @@ fn describe(code: Code) -> X87Op {
         register: register.unwrap_or(0),
         waits: !matches!(
             mnemonic,
-            M::Fninit | M::Fnclex | M::Fnstcw | M::Fnstsw | M::Fnstenv | M::Fnsave | M::Fneni | M::Fndisi | M::Fnsetpm
+            M::Fninit
+                | M::Fnclex
+                | M::Fnstcw
+                | M::Fnstsw
+                | M::Fnstenv
+                | M::Fnsave
+                | M::Fneni
+                | M::Fndisi
+                | M::Fnsetpm
         ),
         records: run.is_none(),
         reads_flags: matches!(
             mnemonic,
-            M::Fcmovb | M::Fcmovbe | M::Fcmove | M::Fcmovnb | M::Fcmovnbe | M::Fcmovne | M::Fcmovnu | M::Fcmovu
+            M::Fcmovb
+                | M::Fcmovbe
+                | M::Fcmove
+                | M::Fcmovnb
+                | M::Fcmovnbe
+                | M::Fcmovne
+                | M::Fcmovnu
+                | M::Fcmovu
         ),
         writes_flags: matches!(mnemonic, M::Fcomi | M::Fcomip | M::Fucomi | M::Fucomip),
         writes_ax: code == Code::Fnstsw_AX,
         opcode,
         quick,
-        run: run.or_else(|| moves::choose(code)).or(quick_run).unwrap_or(native::run),
+        run: run
+            .or_else(|| moves::choose(code))
+            .or(quick_run)
+            .unwrap_or(native::run),
     }
 }
 

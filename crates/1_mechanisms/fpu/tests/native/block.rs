@@ -43,7 +43,13 @@ impl Default for Block {
 impl Block {
     /// Where two blocks differ, in words; empty if nowhere.
     pub fn differences(&self, theirs: &Block) -> String {
-        let hex = |bytes: &[u8]| bytes.iter().rev().map(|byte| format!("{byte:02x}")).collect::<String>();
+        let hex = |bytes: &[u8]| {
+            bytes
+                .iter()
+                .rev()
+                .map(|byte| format!("{byte:02x}"))
+                .collect::<String>()
+        };
         let mut list = Vec::new();
         let mut bytes = |name: String, ours: &[u8], theirs: &[u8]| {
             if ours != theirs {
@@ -61,11 +67,27 @@ impl Block {
             bytes(format!("xmm{n}"), &self.xmm[n], &theirs.xmm[n]);
         }
         for (n, name) in ["rax", "rcx", "rdx", "r8", "r9"].into_iter().enumerate() {
-            bytes(name.into(), &self.general[n].to_le_bytes(), &theirs.general[n].to_le_bytes());
+            bytes(
+                name.into(),
+                &self.general[n].to_le_bytes(),
+                &theirs.general[n].to_le_bytes(),
+            );
         }
-        bytes("flags".into(), &self.flags.to_le_bytes(), &theirs.flags.to_le_bytes());
-        bytes("mxcsr".into(), &self.mxcsr.to_le_bytes(), &theirs.mxcsr.to_le_bytes());
-        bytes("fault".into(), &self.fault.to_le_bytes(), &theirs.fault.to_le_bytes());
+        bytes(
+            "flags".into(),
+            &self.flags.to_le_bytes(),
+            &theirs.flags.to_le_bytes(),
+        );
+        bytes(
+            "mxcsr".into(),
+            &self.mxcsr.to_le_bytes(),
+            &theirs.mxcsr.to_le_bytes(),
+        );
+        bytes(
+            "fault".into(),
+            &self.fault.to_le_bytes(),
+            &theirs.fault.to_le_bytes(),
+        );
         bytes("memory".into(), &self.memory, &theirs.memory);
         list.join(", ")
     }

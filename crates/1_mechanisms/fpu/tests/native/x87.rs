@@ -3,17 +3,24 @@
 use crate::block::{self, Block, Native, RAX};
 use crate::values::{Random, cases};
 use fpu::x87::x87_ops;
-use fpu::{EnvironmentForm, Fpu, Store, X87Op, X87Operands};
-use iced_x86::Mnemonic as M;
+use fpu::{EnvironmentForm, Fpu, Pending, Store, X87Op, X87Operands, x87};
+use iced_x86::{Code, Mnemonic as M};
 
-const FORM: EnvironmentForm = EnvironmentForm { wide: true, protected: true };
+const FORM: EnvironmentForm = EnvironmentForm {
+    wide: true,
+    protected: true,
+};
 const ARITHMETIC: u64 = 0x8d5;
 
 /// What a core does with an x87 instruction.
 fn execute(op: &X87Op, index: usize, block: &mut Block) {
     let mut fpu = Fpu::default();
     fpu.frstor(&block.x87, FORM);
-    let mut o = X87Operands { index: index as u8, flags: block.flags as u32, ..X87Operands::default() };
+    let mut o = X87Operands {
+        index: index as u8,
+        flags: block.flags as u32,
+        ..X87Operands::default()
+    };
     o.memory.copy_from_slice(&block.memory[..112]);
     let done = op.execute(&mut fpu, &mut o).expect("nothing pends");
     if op.store != 0 && done == Store::Yes {
@@ -31,10 +38,18 @@ fn execute(op: &X87Op, index: usize, block: &mut Block) {
 
 fn random_block(op: &X87Op, random: &mut Random, unmasked: bool) -> Block {
     let mut block = Block::default();
-    let masks = if unmasked { random.next() as u16 & 0x3f } else { 0x3f };
+    let masks = if unmasked {
+        random.next() as u16 & 0x3f
+    } else {
+        0x3f
+    };
     let precision = [0, 2, 3, 3][random.below(4)] << 8;
     let control = masks | 0x40 | precision | (random.next() as u16 & 3) << 10;
-    let raised = if op.waits { random.next() as u16 & masks } else { random.next() as u16 & 0x3f };
+    let raised = if op.waits {
+        random.next() as u16 & masks
+    } else {
+        random.next() as u16 & 0x3f
+    };
     let status = random.next() as u16 & 0x7f40 | if random.one_in(2) { raised } else { 0 };
     // Mostly full, mostly empty, or anything.
     let tags = match random.below(4) {
@@ -64,8 +79,12 @@ fn random_block(op: &X87Op, random: &mut Random, unmasked: bool) -> Block {
         }),
         M::Fldcw => block.memory[0] = random.next() as u8,
         _ if op.load == 10 => block.memory[..10].copy_from_slice(&random.extended()),
-        _ if op.load == 4 && random.one_in(2) => block.memory[..4].copy_from_slice(&random.single().to_le_bytes()),
-        _ if op.load == 8 && random.one_in(2) => block.memory[..8].copy_from_slice(&random.double().to_le_bytes()),
+        _ if op.load == 4 && random.one_in(2) => {
+            block.memory[..4].copy_from_slice(&random.single().to_le_bytes())
+        }
+        _ if op.load == 8 && random.one_in(2) => {
+            block.memory[..8].copy_from_slice(&random.double().to_le_bytes())
+        }
         _ => {}
     }
     block
@@ -105,7 +124,10 @@ fn compare(op: &X87Op, random: &mut Random, count: usize, unmasked: bool) -> Res
             let differences = visible(op, ours).differences(&visible(op, theirs));
             if !differences.is_empty() {
                 let before = before.differences(&Block::default());
-                return Err(format!("{:?} ST({index}): {differences}\n    before: {before}", op.code));
+                return Err(format!(
+                    "{:?} ST({index}): {differences}\n    before: {before}",
+                    op.code
+                ));
             }
         }
     }
@@ -115,13 +137,75 @@ fn compare(op: &X87Op, random: &mut Random, count: usize, unmasked: bool) -> Res
 #[test]
 fn every_x87_instruction_does_what_the_processor_does() {
     let mut random = Random(4);
-    let wrong: Vec<_> = x87_ops().filter_map(|op| compare(op, &mut random, cases(300), false).err()).collect();
+    let wrong: Vec<_> = x87_ops()
+        .filter_map(|op| compare(op, &mut random, cases(300), false).err())
+        .collect();
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
 }
 
 #[test]
 fn an_unmasked_x87_exception_leaves_what_the_processor_leaves() {
     let mut random = Random(5);
-    let wrong: Vec<_> = x87_ops().filter_map(|op| compare(op, &mut random, cases(300), true).err()).collect();
+    let wrong: Vec<_> = x87_ops()
+        .filter_map(|op| compare(op, &mut random, cases(300), true).err())
+        .collect();
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+}
+
+#[test]
+fn an_unmasked_exception_waits_for_the_next_waiting_instruction() {
+    let mut fpu = Fpu::default();
+    let mut o = X87Operands::default();
+    let mut run = |fpu: &mut Fpu, code: Code| {
+        x87(code)
+            .expect("an x87 instruction")
+            .execute(fpu, &mut o)
+            .map(|_| ())
+    };
+    assert_eq!(run(&mut fpu, Code::Fninit), Ok(()));
+    let mut masks = X87Operands::default();
+    masks.memory[..2].copy_from_slice(&0x37b_u16.to_le_bytes());
+    let load = x87(Code::Fldcw_m2byte).expect("an x87 instruction");
+    assert_eq!(load.execute(&mut fpu, &mut masks), Ok(Store::Yes));
+    [Code::Fldz, Code::Fld1]
+        .into_iter()
+        .for_each(|code| assert_eq!(run(&mut fpu, code), Ok(())));
+    assert!(!fpu.pending());
+    // ST(0) / ST(1), one by zero.
+    let divide = x87(Code::Fdiv_st0_sti).expect("an x87 instruction");
+    let mut by_next = X87Operands {
+        index: 1,
+        ..X87Operands::default()
+    };
+    assert_eq!(divide.execute(&mut fpu, &mut by_next), Ok(Store::Yes));
+    assert!(fpu.pending());
+    let before = fpu.clone();
+    for code in [
+        Code::Wait,
+        Code::Fld1,
+        Code::Fnop,
+        Code::Fstp_m64fp,
+        Code::Fldcw_m2byte,
+        Code::Frstor_m108byte,
+    ] {
+        assert_eq!(run(&mut fpu, code), Err(Pending), "{code:?}");
+    }
+    assert_eq!(fpu, before);
+    assert_eq!(run(&mut fpu, Code::Fnstsw_AX), Ok(()));
+    assert_eq!(run(&mut fpu, Code::Fnclex), Ok(()));
+    assert_eq!(run(&mut fpu, Code::Wait), Ok(()));
+}
+
+#[test]
+fn the_last_opcode_is_eleven_bits_of_two_bytes() {
+    assert_eq!(
+        x87(Code::Fld1).expect("an x87 instruction").last_opcode(0xe8),
+        0x1e8
+    );
+    assert_eq!(
+        x87(Code::Fadd_m64fp)
+            .expect("an x87 instruction")
+            .last_opcode(0x45),
+        0x445
+    );
 }
