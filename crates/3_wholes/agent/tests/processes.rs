@@ -315,7 +315,7 @@ fn the_end_of_the_connection_ends_its_processes() {
     let (agent, server) = agent();
     let mut pids = Vec::new();
     for exec in [
-        sh("echo $$; sleep 1000"),
+        sh("sleep 1000 & echo $!; wait"),
         sh("trap '' HUP; echo $$; sleep 1000; sleep 1000"),
         Exec {
             terminal: Some((24, 80)),

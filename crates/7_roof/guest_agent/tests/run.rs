@@ -164,6 +164,27 @@ fn a_machine_has_one_agent() {
     );
 }
 
+#[test]
+fn its_memory_stays_small_whatever_goes_through_and_whoever_does_not_read() {
+    let dir = tempfile::tempdir().unwrap();
+    let socket = dir.path().join("agent.sock");
+    let child = listen(&socket);
+    let agent = connect(&socket);
+    let yes = Exec {
+        argv: vec!["yes".into()],
+        ..Exec::default()
+    };
+    let stuck: Vec<_> = (0..40).map(|_| agent.exec(&yes).expect("it starts")).collect();
+    let (text, _) = run(&agent, "head -c 30000000 /dev/zero | tr '\\0' x");
+    assert_eq!(text.len(), 30_000_000);
+    let status = fs::read_to_string(format!("/proc/{}/status", child.id())).unwrap();
+    let peak = status.lines().find_map(|line| line.strip_prefix("VmHWM:"));
+    let peak = peak.unwrap().trim().trim_end_matches(" kB");
+    assert!(peak.parse::<u64>().unwrap() < 16 << 10, "{peak} kB");
+    drop(stuck);
+    end(child);
+}
+
 /// In a root of its own, so that nothing else of this machine is frozen.
 #[test]
 fn a_freeze_holds_back_writers_until_it_is_dropped() {

@@ -14,9 +14,10 @@ use super::exec::PATH;
 use super::sys;
 use crate::protocol::{CONSOLE_PORT, VSOCK_PORT};
 
-/// How often is looked for what is missing: at first, and when something has been found.
+/// How often is looked for what is missing: at first, and when something has been found or nothing for a minute.
 const HASTE: Duration = Duration::from_millis(250);
 const LEISURE: Duration = Duration::from_secs(5);
+const HASTY: u32 = 240;
 /// How often modules are loaded in vain before nothing more is expected of it in this root directory.
 const LOADS: u32 = 5;
 const MODULES: [&str; 2] = ["vmw_vsock_virtio_transport", "virtio_console"];
@@ -38,6 +39,8 @@ pub struct Doors {
     /// Looks for the devices of a machine.
     machine: bool,
     next: Option<Instant>,
+    /// Looks and loads in vain in this root directory.
+    looks: u32,
     loads: u32,
 }
 
@@ -141,7 +144,7 @@ impl Doors {
     /// may be other modules; `port`: one is open already; `busy`: nobody may be kept waiting.
     pub fn open(&mut self, moved: bool, port: bool, busy: bool) -> Option<OwnedFd> {
         if moved {
-            self.loads = 0;
+            (self.loads, self.looks) = (0, 0);
         }
         let connected = has_transport();
         if !connected && !busy && self.loads < LOADS {
@@ -153,7 +156,9 @@ impl Doors {
         }
         let found = if port { None } else { console_port() };
         let ready = port || found.is_some() || (self.vsock.is_some() && has_transport());
-        self.next = Some(Instant::now() + if ready { LEISURE } else { HASTE });
+        self.looks = self.looks.saturating_add(1);
+        let hasty = !ready && self.looks < HASTY;
+        self.next = Some(Instant::now() + if hasty { HASTE } else { LEISURE });
         found
     }
 }
