@@ -181,3 +181,56 @@ fn acpica_reads_every_table_and_compiles_the_dsdt_again_without_a_warning() {
         assert!(first[36..] == again[36..], "iasl writes the same code");
     }
 }
+
+/// The integers that ACPICA's interpreter gets for a row of commands on a machine's DSDT.
+fn evaluate(machine: &Machine, commands: &str) -> Option<Vec<u64>> {
+    let folder = tempfile::tempdir().unwrap();
+    let (memory, rsdp) = acpi::placed(machine).unwrap();
+    std::fs::write(folder.path().join("DSDT.aml"), &walk(&memory, rsdp, true)["DSDT"]).unwrap();
+    let output = Command::new("acpiexec")
+        .args(["-b", commands, "DSDT.aml"])
+        .current_dir(folder.path())
+        .output();
+    let Ok(output) = output else {
+        eprintln!("skipped: acpiexec is not installed (apt-get install acpica-tools)");
+        return None;
+    };
+    let said = String::from_utf8_lossy(&output.stdout);
+    for word in ["AE_", "Error", "Warning"] {
+        assert!(!said.contains(word), "{said}");
+    }
+    let numbers = said
+        .lines()
+        .filter_map(|line| line.trim().strip_prefix("[Integer] = "));
+    Some(
+        numbers
+            .map(|number| u64::from_str_radix(number, 16).unwrap())
+            .collect(),
+    )
+}
+
+#[test]
+fn a_link_device_is_switched_off_by_its_method() {
+    let commands = "evaluate \\_SB.LNKB._STA; evaluate \\_SB.LNKB._DIS; evaluate \\_SB.LNKB._STA; evaluate \\_SB.LNKC._STA";
+    let Some(numbers) = evaluate(&Machine::new(GIB, 1), commands) else {
+        return;
+    };
+    assert_eq!(numbers, [0x0B, 0x09, 0x0B]);
+}
+
+#[test]
+fn in_apic_mode_every_pin_of_every_slot_has_its_gsi() {
+    let Some(numbers) = evaluate(
+        &Machine::new(GIB, 1),
+        "evaluate \\_PIC 1; evaluate \\_SB.PCI0._PRT",
+    ) else {
+        return;
+    };
+    let expected = (0..32_u8).flat_map(|slot| {
+        (0..4_u8).flat_map(move |pin| {
+            let gsi = boot::layout::pci_gsi(slot, pin);
+            [u64::from(slot) << 16 | 0xFFFF, pin.into(), 0, gsi.into()]
+        })
+    });
+    assert_eq!(numbers, expected.collect::<Vec<_>>());
+}

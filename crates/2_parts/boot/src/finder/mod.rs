@@ -12,6 +12,8 @@ mod grub_script;
 mod lz4;
 mod newest;
 mod ramdisk;
+#[cfg(test)]
+mod tests;
 mod version;
 mod volumes;
 

@@ -160,30 +160,27 @@ fn look_through(mut initrd: &[u8], drivers: &mut [Search]) -> io::Result<()> {
             [0x89, b'L', b'Z', b'O', ..] => return Err(io::Error::other("lzo")),
             _ => return Err(io::Error::other("no archive")),
         };
-        loop {
-            while let Some(zeros) = leading_zeros(&mut plain)? {
-                plain.consume(zeros);
-            }
-            if plain.fill_buf()?.is_empty() {
-                return Ok(());
-            }
+        archive(&mut plain, drivers)?;
+        // Others may follow in the same stream; what else follows, and how it ends, is of no interest.
+        while drivers.iter().any(|driver| driver.found.is_none()) && skip_zeros(&mut plain) {
             archive(&mut plain, drivers)?;
-            if drivers.iter().all(|driver| driver.found.is_some()) {
-                return Ok(());
-            }
         }
+        return Ok(());
     }
 }
 
-/// How many of the bytes at hand are zeros between archives; `None` when the next byte is none, or at the end.
-fn leading_zeros(from: &mut impl BufRead) -> io::Result<Option<usize>> {
-    let bytes = match from.fill_buf() {
-        Ok(bytes) => bytes,
-        // What follows the last archive of a compressed stream is of no interest.
-        Err(_) => return Ok(None),
-    };
-    let zeros = bytes.iter().take_while(|byte| **byte == 0).count();
-    Ok((zeros > 0).then_some(zeros))
+/// Skips the zeros between archives; whether another archive follows them.
+fn skip_zeros(from: &mut impl BufRead) -> bool {
+    loop {
+        let Ok(bytes) = from.fill_buf() else {
+            return false;
+        };
+        let zeros = bytes.iter().take_while(|byte| **byte == 0).count();
+        if zeros == 0 {
+            return bytes.starts_with(b"0");
+        }
+        from.consume(zeros);
+    }
 }
 
 /// Goes over one cpio archive of the "newc" kind up to its trailer.

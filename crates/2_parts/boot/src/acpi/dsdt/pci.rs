@@ -188,6 +188,7 @@ fn link(index: u8) -> Raw {
                 &LessThan::new(&register, &OFF),
                 vec![&Store::new(&number, &register)],
             ),
+            &Else::new(vec![&Store::new(&number, &ZERO)]),
             &Return::new(&buffer),
         ],
     ));
