@@ -168,14 +168,14 @@ fn boot_directly(machine: &Machine, boot: &DirectBoot<'_>, last: Option<&str>) -
 }
 
 /// A Linux kernel with an initrd of two archives, in a machine of 256 MiB and two processors.
-fn boot_linux(kernel: &[u8], handover: Handover, display: bool) -> Option<String> {
+fn boot_linux(kernel: &[u8], handover: Option<Handover>, display: bool) -> Option<String> {
     let folder = tempfile::tempdir().unwrap();
     let archives = archives(folder.path())?;
     let boot = DirectBoot {
         kernel,
         initrd: &[&archives[0], &archives[1]],
         command_line: b"console=ttyS0 panic=-1 nokaslr",
-        handover: Some(handover),
+        handover,
         seed: Some([7; 32]),
     };
     let machine = Machine {
@@ -211,7 +211,7 @@ fn debians_kernel_runs_from_its_64_bit_entry_and_switches_off_by_acpi() {
     let Some(kernel) = packages::cloud_kernel() else {
         return;
     };
-    let Some(said) = boot_linux(&kernel, Handover::Long64, true) else {
+    let Some(said) = boot_linux(&kernel, None, true) else {
         return;
     };
     expect(&said, &OF_THE_MACHINE);
@@ -237,10 +237,25 @@ fn debians_kernel_runs_from_its_pvh_entry() {
     let Some(kernel) = packages::vmlinux(&kernel) else {
         return;
     };
-    let Some(said) = boot_linux(&kernel, Handover::Pvh, false) else {
+    let Some(said) = boot_linux(&kernel, Some(Handover::Pvh), false) else {
         return;
     };
     expect(&said, &OF_THE_MACHINE);
+}
+
+#[test]
+fn debians_unpacked_kernel_is_told_of_the_screen() {
+    let Some(kernel) = packages::cloud_kernel() else {
+        return;
+    };
+    let Some(kernel) = packages::vmlinux(&kernel) else {
+        return;
+    };
+    let Some(said) = boot_linux(&kernel, None, true) else {
+        return;
+    };
+    expect(&said, &OF_THE_MACHINE);
+    expect(&said, &["Console: colour VGA+ 80x25"]);
 }
 
 #[test]

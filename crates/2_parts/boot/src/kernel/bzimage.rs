@@ -113,6 +113,7 @@ impl Header {
             entry_64: (self.extended_flags & KERNEL_64 != 0).then_some(load + ENTRY_64),
             entry_32: u32::try_from(load).ok(),
             entry_pvh: None,
+            linux: true,
         })
     }
 

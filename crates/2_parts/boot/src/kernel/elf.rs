@@ -18,6 +18,8 @@ const LOAD: u32 = 1;
 const NOTE: u32 = 4;
 /// `XEN_ELFNOTE_PHYS32_ENTRY`.
 const PHYS32_ENTRY: u32 = 18;
+/// `XEN_ELFNOTE_GUEST_OS`.
+const GUEST_OS: u32 = 6;
 /// Program headers that a kernel may have; Linux's has 5.
 const MOST_HEADERS: u16 = 128;
 /// Linux's `COMMAND_LINE_SIZE` on x86, without its NUL.
@@ -56,6 +58,7 @@ pub(super) fn read(file: &[u8]) -> Result<Image<'_>> {
 
     let mut segments = Vec::new();
     let mut entry_pvh = None;
+    let mut linux = false;
     for part in parts(file, wide)? {
         let bytes = contents(file, &part)?;
         match part.kind {
@@ -67,7 +70,15 @@ pub(super) fn read(file: &[u8]) -> Result<Image<'_>> {
                 }
                 segments.push((part.address, bytes, part.memory_size));
             }
-            NOTE => entry_pvh = entry_pvh.or_else(|| pvh_entry(bytes, part.alignment)),
+            NOTE => {
+                for (kind, descriptor) in xen_notes(bytes, part.alignment) {
+                    match kind {
+                        PHYS32_ENTRY => entry_pvh = entry_pvh.or_else(|| pvh_entry(descriptor)),
+                        GUEST_OS => linux |= descriptor.starts_with(b"linux"),
+                        _ => {}
+                    }
+                }
+            }
             _ => {}
         }
     }
@@ -98,6 +109,7 @@ pub(super) fn read(file: &[u8]) -> Result<Image<'_>> {
             .filter(|_| !wide)
             .and_then(|entry| u32::try_from(entry).ok()),
         entry_pvh,
+        linux,
     })
 }
 
@@ -205,23 +217,42 @@ fn contents<'a>(file: &'a [u8], part: &Part) -> Result<&'a [u8]> {
         .ok_or_else(|| truncated(file, end))
 }
 
-/// Finds the PVH entry among the notes.
-fn pvh_entry(notes: &[u8], alignment: u64) -> Option<u32> {
+/// Xen's notes among these: kind and descriptor. A damaged one ends the list.
+fn xen_notes(notes: &[u8], alignment: u64) -> Vec<(u32, &[u8])> {
     let pad = if alignment == 8 { 8 } else { 4 };
+    let mut found = Vec::new();
     let mut at = 0_usize;
-    loop {
-        let name_size = u32_at(notes, at)? as usize;
-        let size = u32_at(notes, at + 4)? as usize;
-        let kind = u32_at(notes, at + 8)?;
-        let name = at + 12;
-        let descriptor = name.checked_add(name_size)?.checked_next_multiple_of(pad)?;
-        if kind == PHYS32_ENTRY && notes.get(name..name + name_size) == Some(b"Xen\0") {
-            return match size {
-                4 => u32_at(notes, descriptor),
-                8 => u64_at(notes, descriptor).and_then(|entry| u32::try_from(entry).ok()),
-                _ => None,
-            };
+    while let Some((kind, name, descriptor, next)) = note(notes, at, pad) {
+        if name == b"Xen\0" {
+            found.push((kind, descriptor));
         }
-        at = descriptor.checked_add(size)?.checked_next_multiple_of(pad)?;
+        at = next;
+    }
+    found
+}
+
+/// The note at an offset: kind, name, descriptor, and where the next one begins.
+fn note(notes: &[u8], at: usize, pad: usize) -> Option<(u32, &[u8], &[u8], usize)> {
+    let name_size = u32_at(notes, at)? as usize;
+    let size = u32_at(notes, at + 4)? as usize;
+    let kind = u32_at(notes, at + 8)?;
+    let name = at + 12;
+    let descriptor = name.checked_add(name_size)?.checked_next_multiple_of(pad)?;
+    let end = descriptor.checked_add(size)?;
+    let next = end.checked_next_multiple_of(pad)?;
+    Some((
+        kind,
+        notes.get(name..name + name_size)?,
+        notes.get(descriptor..end)?,
+        next,
+    ))
+}
+
+/// The entry in a PVH note.
+fn pvh_entry(descriptor: &[u8]) -> Option<u32> {
+    match descriptor.len() {
+        4 => u32_at(descriptor, 0),
+        8 => u64_at(descriptor, 0).and_then(|entry| u32::try_from(entry).ok()),
+        _ => None,
     }
 }

@@ -94,6 +94,8 @@ struct Image<'a> {
     entry_64: Option<u64>,
     entry_32: Option<u32>,
     entry_pvh: Option<u32>,
+    /// Whether it says that it is Linux, whose 64-bit entry is told of the screen.
+    linux: bool,
 }
 
 /// Puts a kernel and all that it is told into the memory of a machine.
@@ -106,7 +108,7 @@ struct Image<'a> {
 pub fn direct<'a>(machine: &Machine, boot: &DirectBoot<'a>) -> Result<Start<'a>> {
     machine.check()?;
     let image = read(boot.kernel)?;
-    let entry = choose(&image, boot.handover)?;
+    let entry = choose(machine, &image, boot.handover)?;
     if image.end > low_memory(machine.memory) {
         return Err(Fault::new(MEMORY_TOO_SMALL)
             .arg("need", image.end.div_ceil(MIB))
@@ -195,8 +197,9 @@ fn read(file: &[u8]) -> Result<Image<'_>> {
     Err(Fault::new(NOT_A_KERNEL).arg("what", what))
 }
 
-/// PVH comes first for ELF kernels, since the note says plainly that this entry is meant; bzImages never have it.
-fn choose(image: &Image<'_>, wanted: Option<Handover>) -> Result<Entry> {
+/// PVH comes first for ELF kernels, since the note says plainly that this entry is meant; but Linux in a machine with
+/// a screen is entered where it is told of it. bzImages have no PVH entry.
+fn choose(machine: &Machine, image: &Image<'_>, wanted: Option<Handover>) -> Result<Entry> {
     let zero_page = zero_page::ZERO_PAGE;
     let long = image.entry_64.map(|rip| Entry::Long64 { rip, rsi: zero_page });
     let flat = image.entry_32.map(|eip| Entry::Protected32 {
@@ -208,6 +211,7 @@ fn choose(image: &Image<'_>, wanted: Option<Handover>) -> Result<Entry> {
         ebx: pvh::START_INFO as u32,
     });
     let (found, name) = match wanted {
+        None if image.linux && machine.display => (long.or(flat).or(pvh), "usable"),
         None => (pvh.or(long).or(flat), "usable"),
         Some(Handover::Long64) => (long, "64-bit"),
         Some(Handover::Protected32) => (flat, "32-bit"),
