@@ -3,7 +3,7 @@
 /// Sebastiano Vigna's splitmix64.
 pub struct Random(pub u64);
 
-const SINGLES: [u32; 18] = [
+pub const SINGLES: [u32; 18] = [
     0,
     1,
     2,
@@ -23,7 +23,7 @@ const SINGLES: [u32; 18] = [
     0x4effffff,
     0x4020_0000,
 ];
-const DOUBLES: [u64; 20] = [
+pub const DOUBLES: [u64; 20] = [
     0,
     1,
     2,

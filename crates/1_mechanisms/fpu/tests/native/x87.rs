@@ -209,3 +209,33 @@ fn the_last_opcode_is_eleven_bits_of_two_bytes() {
         0x445
     );
 }
+
+#[test]
+fn flags_of_one_instruction_do_not_reach_the_next() {
+    let mut fpu = Fpu::default();
+    let mut o = X87Operands {
+        index: 1,
+        ..X87Operands::default()
+    };
+    let mut run = |fpu: &mut Fpu, code: Code| {
+        x87(code)
+            .expect("an x87 instruction")
+            .execute(fpu, &mut o)
+            .expect("nothing pends");
+        fpu.status() & 0x7f
+    };
+    [Code::Fninit, Code::Fld1, Code::Fldpi]
+        .into_iter()
+        .for_each(|code| assert_eq!(run(&mut fpu, code), 0));
+    let clean = fpu.clone();
+    // Inexact, then a division by zero.
+    assert_eq!(run(&mut fpu, Code::Fsqrt), 0x20);
+    assert_eq!(run(&mut fpu, Code::Fldz), 0x20);
+    assert_eq!(run(&mut fpu, Code::Fdivp_sti_st0), 0x24);
+    // Another state, in which an exact sum is the first.
+    fpu = clean;
+    (0..2).for_each(|_| assert_eq!(run(&mut fpu, Code::Fld1), 0));
+    assert_eq!(run(&mut fpu, Code::Fadd_st0_sti), 0);
+    assert_eq!(run(&mut fpu, Code::Fcomi_st0_sti), 0);
+    assert_eq!(run(&mut fpu, Code::Fst_m64fp), 0);
+}
