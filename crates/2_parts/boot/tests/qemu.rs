@@ -11,9 +11,10 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
+use boot::firmware::{Firmware, Key, items};
 use boot::kernel::{DirectBoot, Handover, direct};
 use boot::layout::{BIOS_AREA, MIB};
-use boot::{Entry, Machine, acpi, initrd, smbios};
+use boot::{Entry, Machine, initrd};
 
 const QEMU: &str = "qemu-system-x86_64";
 const SAYS: &str = "the first process runs";
@@ -284,7 +285,7 @@ fn memtest_runs_from_its_32_bit_and_its_64_bit_entry() {
 }
 
 #[test]
-fn seabios_links_our_tables_and_the_kernel_finds_them() {
+fn seabios_speaks_on_the_serial_port_and_links_our_tables_for_the_kernel() {
     let Some(kernel) = packages::cloud_kernel() else {
         return;
     };
@@ -324,14 +325,15 @@ fn seabios_links_our_tables_and_the_kernel_finds_them() {
             .to_string_lossy()
             .into_owned(),
     );
-    for (index, (name, bytes)) in acpi::files(&machine)
-        .into_iter()
-        .chain(smbios::files(&machine))
-        .enumerate()
-    {
-        let file = path(&format!("file{index}"));
-        std::fs::write(&file, bytes).unwrap();
-        arguments.extend(["-fw_cfg".to_owned(), format!("name={name},file={file}")]);
+    // Of the rest of our files QEMU has some of its own.
+    let ours = ["etc/acpi/", "etc/smbios/", "etc/table-loader", "etc/sercon-port"];
+    for (index, item) in items(&machine, &Firmware::default()).into_iter().enumerate() {
+        let Key::File(name) = item.key else { continue };
+        if ours.iter().any(|our| name.starts_with(our)) {
+            let file = path(&format!("file{index}"));
+            std::fs::write(&file, item.bytes).unwrap();
+            arguments.extend(["-fw_cfg".to_owned(), format!("name={name},file={file}")]);
+        }
     }
     let Some(said) = qemu(folder.path(), &arguments, Some(SAYS)) else {
         return;
@@ -339,6 +341,7 @@ fn seabios_links_our_tables_and_the_kernel_finds_them() {
     expect(
         &said,
         &[
+            "SeaBIOS (version",
             "POSADA MACHINE",
             "DMI: Posada Posada machine",
             "ACPI: Interpreter enabled",
