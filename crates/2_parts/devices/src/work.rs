@@ -4,7 +4,7 @@
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Condvar, Mutex, PoisonError};
+use std::sync::{Arc, Condvar, Mutex, PoisonError, Weak};
 use std::thread::JoinHandle;
 
 use rustix::event::{EventfdFlags, PollFd, PollFlags};
@@ -196,6 +196,29 @@ impl<W: Worker> Expire for Post<W> {
     }
 }
 
+/// What wakes a worker from elsewhere: other workers, or the host's side of a device. It keeps nobody alive.
+#[derive(Clone)]
+pub struct Bell(Weak<dyn Ring + Send + Sync>);
+
+trait Ring {
+    fn ring(&self);
+}
+
+impl<W: Worker> Ring for Post<W> {
+    fn ring(&self) {
+        Post::ring(self);
+    }
+}
+
+impl Bell {
+    /// Wakes the worker, if it is still there.
+    pub fn ring(&self) {
+        if let Some(post) = self.0.upgrade() {
+            post.ring();
+        }
+    }
+}
+
 /// A hired worker. Dropping the job ends the work and the thread.
 pub struct Job<W: Worker> {
     post: Arc<Post<W>>,
@@ -206,6 +229,16 @@ impl<W: Worker> Job<W> {
     /// Wakes the worker.
     pub fn ring(&self) {
         self.post.ring();
+    }
+
+    /// What others can wake it with.
+    #[must_use]
+    pub fn bell(&self) -> Bell
+    where
+        W: 'static,
+    {
+        let post: Arc<dyn Ring + Send + Sync> = self.post.clone();
+        Bell(Arc::downgrade(&post))
     }
 
     /// The event descriptor of the doorbell, for [`vcpu::Vm::doorbell`]; none when work is done at exact counts.
