@@ -145,6 +145,11 @@ impl Lane {
         }
     }
 
+    /// Tells the driver that it need not ring until [`Lane::take`] finds nothing.
+    pub fn quiet(&mut self) {
+        lock(&self.queue).quiet();
+    }
+
     /// Gives back the request that was taken last.
     pub fn put_back(&mut self, token: Token) {
         lock(&self.queue).put_back(token);
