@@ -1,3 +1,29 @@
-# Machines: the process that is one.
+# Machines: the process that is one, and its shim.
 MAC001 = the machine's thread { $thread } could not be made
     .hint = the host has too many processes or too little memory: `ulimit -u`, `free -m`
+MAC002 = the connection between the machine and its shim broke
+    .hint = posada logs NAME
+MAC003 = the machine cannot be built as planned: { $what }
+    .hint = posada show NAME
+MAC004 = the memory of the machine cannot be had: { $memory } bytes
+    .hint = `free -m` tells what the host has; posada set NAME --memory SIZE
+MAC010 = { $name } is not planned as a machine
+    .hint = launch it with --vm
+MAC011 = { $path } cannot be opened
+    .hint = check that the file is there; seabios and ovmf come with the packages of those names
+MAC012 = the disk { $path } of { $name } is in use by another machine
+    .hint = stop the other one, or give this one a copy
+MAC013 = the machine { $name } could not be begun
+    .hint = posada logs { $name }
+MAC014 = the machine { $name } does not answer
+    .hint = posada stop --force { $name }
+MAC015 = KVM was asked for, but does not really work here
+    .hint = `posada doctor` tells what was measured; --engine auto takes the software CPU instead
+MAC016 = the network link { $link } of the machine cannot be taken up
+    .hint = posada network show, and try again
+MAC017 = the agent inside of { $name } does not answer
+    .hint = it answers when the system is up; until then: posada console { $name }
+MAC018 = no kernel could be looked for on the disk of { $name }
+    .hint = give one with --kernel and --initrd, or start the disk's own boot loader with --firmware
+MAC019 = { $name } does not run, and this needs the agent inside of it
+    .hint = posada start { $name }

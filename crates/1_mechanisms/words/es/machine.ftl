@@ -1,3 +1,29 @@
-# Máquinas: el proceso que es una.
+# Máquinas: el proceso que es una, y su cuidador.
 MAC001 = no se pudo crear el hilo { $thread } de la máquina
     .hint = el anfitrión tiene demasiados procesos o muy poca memoria: `ulimit -u`, `free -m`
+MAC002 = se cortó la conexión entre la máquina y su cuidador
+    .hint = posada logs NOMBRE
+MAC003 = la máquina no se puede construir como está planeada: { $what }
+    .hint = posada show NOMBRE
+MAC004 = no se consigue la memoria de la máquina: { $memory } bytes
+    .hint = `free -m` dice lo que tiene el anfitrión; posada set NOMBRE --memory TAMAÑO
+MAC010 = { $name } no está planeado como máquina
+    .hint = láncelo con --vm
+MAC011 = no se puede abrir { $path }
+    .hint = compruebe que el archivo existe; seabios viene en el paquete de ese nombre
+MAC012 = el disco { $path } de { $name } lo usa otra máquina
+    .hint = pare la otra, o dé a esta una copia
+MAC013 = no se pudo poner en marcha la máquina { $name }
+    .hint = posada logs { $name }
+MAC014 = la máquina { $name } no responde
+    .hint = posada stop --force { $name }
+MAC015 = se pidió KVM, pero aquí no funciona de verdad
+    .hint = `posada doctor` dice lo que se midió; --engine auto toma la CPU por software
+MAC016 = no se puede tomar el enlace de red { $link } de la máquina
+    .hint = posada network show, e inténtelo de nuevo
+MAC017 = el agente dentro de { $name } no responde
+    .hint = responde cuando el sistema ha arrancado; hasta entonces: posada console { $name }
+MAC018 = no se pudo buscar un núcleo en el disco de { $name }
+    .hint = dé uno con --kernel y --initrd, o arranque el cargador del disco con --firmware
+MAC019 = { $name } no está en marcha, y esto necesita su agente interior
+    .hint = posada start { $name }

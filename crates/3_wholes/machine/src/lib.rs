@@ -10,5 +10,15 @@
 //! The machine is a process of its own, a child of its guest's shim, confined before the first guest instruction. It opens nothing:
 //! its shim hands it descriptors over a [`control`] connection and speaks to it there.
 
+pub mod control;
 pub mod cpus;
+mod front;
+pub mod life;
+mod load;
+pub mod machine;
+mod map;
+mod packet;
+mod parts;
 pub mod plan;
+pub mod process;
+mod serial;

@@ -1,8 +1,8 @@
 //! What a shim asks of the guest that it owns, whatever engine runs it.
 
-use std::os::fd::OwnedFd;
+use std::os::fd::{BorrowedFd, OwnedFd};
 
-use engine::protocol::FileJob;
+use engine::protocol::{FileJob, Told};
 use engine::{ExecPlan, Instance};
 use fault::Result;
 use jail::Stdio;
@@ -43,6 +43,16 @@ pub trait Guest: Instance {
 
     /// The console of the last start, for the one who reads it.
     fn take_console(&mut self) -> Option<ConsoleEnd>;
+
+    /// A descriptor that is readable when [`Guest::take_news`] has something, where the engine has news of its own.
+    fn news(&self) -> Option<BorrowedFd<'_>> {
+        None
+    }
+
+    /// What has happened since the last call.
+    fn take_news(&mut self) -> Vec<Told> {
+        Vec::new()
+    }
 
     /// Starts a process inside with these streams: beside the guest's own, or, where the engine can, while the guest does not run.
     /// Returns its host process id and descriptor.

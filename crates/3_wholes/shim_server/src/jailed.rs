@@ -8,7 +8,7 @@ use engine::{InstanceStatus, Plan};
 use fault::{Fault, OrFault, Result};
 use jail::cgroup::{Cgroups, OomWatch, Request};
 use jail::recipe::Recipe;
-use jail::{Kept, Stdio, Target};
+use jail::{Kept, Started, Stdio, Target};
 use model::api::GuestStats;
 use model::{ExitStatus, Limits, Phase, Unenforced};
 use rustix::process::Signal;
@@ -296,11 +296,23 @@ impl Jailed {
     /// # Errors
     /// When it runs already, or the jail cannot be made.
     pub fn start(&mut self, stdio: &Stdio) -> Result<u32> {
+        self.start_with(|recipe, kept| jail::start_bound(recipe, kept, stdio))
+    }
+
+    /// As [`Jailed::start`]; the first process is work of our own, see [`jail::work_in`].
+    ///
+    /// # Errors
+    /// As [`Jailed::start`].
+    pub fn start_work(&mut self, stdio: &Stdio, work: &dyn Fn() -> i32) -> Result<u32> {
+        self.start_with(|recipe, kept| jail::work_in(recipe, kept, stdio, work))
+    }
+
+    fn start_with(&mut self, begin: impl FnOnce(&Recipe, &Kept) -> Result<Started>) -> Result<u32> {
         if self.first.is_some() {
             return Err(self.wrong_phase("stopped"));
         }
         let recipe = self.recipe();
-        let started = jail::start_bound(&recipe, self.namespaces()?, stdio)?;
+        let started = begin(&recipe, self.namespaces()?)?;
         self.first = Some(First {
             pid: started.pid,
             pidfd: started.pidfd,

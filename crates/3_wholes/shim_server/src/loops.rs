@@ -169,6 +169,11 @@ impl Server {
                     self.guest.jailed_mut().set_booted();
                 }
             }
+            Token::News => {
+                for told in self.guest.take_news() {
+                    self.tell(&told);
+                }
+            }
             Token::OutOfMemory => {
                 if let Some(watch) = &self.oom {
                     watch.acknowledge();
@@ -376,6 +381,11 @@ impl Server {
                 .add(first, Token::First, Interest::Read)
                 .or_fault(fault)?;
         }
+        if let Some(news) = self.guest.news() {
+            self.reactor
+                .add(news, Token::News, Interest::Read)
+                .or_fault(fault)?;
+        }
         if let Some(end) = self.guest.take_console() {
             self.console.connect(end, &self.reactor).or_fault(fault)?;
         }
@@ -424,6 +434,9 @@ impl Server {
             return;
         };
         self.kill_at = None;
+        if let Some(news) = self.guest.news() {
+            self.reactor.remove(news);
+        }
         self.console.disconnect(&self.reactor);
         let restart = self.awaits(&Awaited::Restart) && !self.awaits(&Awaited::Stop);
         let reaction = match (asked, restart, self.leave_when_stopped) {

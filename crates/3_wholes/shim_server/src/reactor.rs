@@ -42,6 +42,8 @@ pub enum Token {
     OutOfMemory,
     /// What the guest's service manager tells.
     Boot,
+    /// What the engine tells.
+    News,
 }
 
 impl Token {
@@ -63,6 +65,7 @@ impl Token {
             Token::OutOfMemory => (13, 0),
             Token::Errors => (14, 0),
             Token::Boot => (15, 0),
+            Token::News => (16, 0),
         };
         kind << 32 | u64::from(index)
     }
@@ -86,6 +89,7 @@ impl Token {
             13 => Token::OutOfMemory,
             14 => Token::Errors,
             15 => Token::Boot,
+            16 => Token::News,
             _ => return None,
         })
     }
@@ -222,6 +226,7 @@ mod tests {
             Token::Viewer(u32::MAX),
             Token::RunOutput(0),
             Token::OutOfMemory,
+            Token::News,
         ] {
             assert_eq!(Token::of(token.number()), Some(token));
         }

@@ -165,6 +165,14 @@ pub(crate) fn follow(control: &Arc<Control>, id: &Id, heard: Heard) {
         Heard::Told(Told::Paused) => Some(fact("guest.paused", name, &[])),
         Heard::Told(Told::Resumed) => Some(fact("guest.resumed", name, &[])),
         Heard::Told(Told::OutOfMemory) => Some(fact("guest.out-of-memory", name, &[])),
+        Heard::Told(Told::Panicked) => Some(fact("guest.panicked", name, &[])),
+        Heard::Told(Told::DiskFull { disk }) => {
+            Some(fact("guest.disk-full", name, &[("disk", disk.clone())]))
+        }
+        Heard::Told(Told::DiskError { disk, error }) => {
+            let details = [("disk", disk.clone()), ("error", error.clone())];
+            Some(fact("guest.disk-error", name, &details))
+        }
         Heard::Told(Told::Ended { exit, again, .. }) => {
             let details = [("exit", exit_word(*exit)), ("again", again.to_string())];
             Some(fact("guest.exited", name, &details))
