@@ -20,7 +20,7 @@ macro_rules! suite {
         mod kvm {
             $(#[test]
             fn $name() {
-                if let Some(bench) = $crate::hardware(stringify!($name), &[$(stringify!($fit))?]) {
+                if let Some(bench) = $crate::hardware(concat!("kvm::", stringify!($name)), &[$(stringify!($fit))?]) {
                     super::$name(&bench);
                 }
             })*
@@ -28,8 +28,32 @@ macro_rules! suite {
         mod software {
             $(#[test]
             fn $name() {
-                if let Some(bench) = $crate::software(stringify!($name)) {
+                if let Some(bench) = $crate::software(concat!("software::", stringify!($name)), &[]) {
                     super::$name(&bench);
+                }
+            })*
+        }
+    };
+}
+
+/// Makes tests of functions that take two accelerators: saved under the first, restored under the second. Each with itself, and
+/// each with the other. Marks are those of [`suite!`].
+#[macro_export]
+macro_rules! moves {
+    ($($name:ident $($fit:ident)?),* $(,)?) => {
+        $crate::moves!(@ kvm_to_kvm hardware hardware $($name [$($fit)?])*);
+        $crate::moves!(@ software_to_software software software $($name [$($fit)?])*);
+        $crate::moves!(@ kvm_to_software hardware software $($name [$($fit)?])*);
+        $crate::moves!(@ software_to_kvm software hardware $($name [$($fit)?])*);
+    };
+    (@ $way:ident $from:ident $to:ident $($name:ident [$($fit:ident)?])*) => {
+        mod $way {
+            $(#[test]
+            fn $name() {
+                let test = concat!(stringify!($way), "::", stringify!($name));
+                let marks: &[&str] = &[$(stringify!($fit))?];
+                if let (Some(from), Some(to)) = ($crate::$from(test, marks), $crate::$to(test, marks)) {
+                    super::$name(&from, &to);
                 }
             })*
         }

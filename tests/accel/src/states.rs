@@ -2,7 +2,7 @@
 //!
 //! | address | what |
 //! |---|---|
-//! | 0x500 | global descriptor table: 8 code 64, 16 data, 24 code 32, 32 code 16, 40 data 16 |
+//! | 0x500 | global descriptor table: 8 code 64, 16 data, 24 code 32, 32 code 16, 40 data 16, 48 user's code 64, 56 user's data |
 //! | 0x1000 | interrupt descriptor table of long mode |
 //! | 0x7000 | below it: stack |
 //! | 0x8000 | code |
@@ -39,17 +39,19 @@ pub fn write_tables(memory: &Block) {
         0x00cf_9b00_0000_ffff,
         0x0000_9b00_0000_ffff,
         0x0000_9300_0000_ffff,
+        0x00af_fb00_0000_ffff,
+        0x00cf_f300_0000_ffff,
     ];
     for (n, descriptor) in descriptors.into_iter().enumerate() {
         word(GDT + 8 * n as u64, descriptor);
     }
-    word(PAGES, (PAGES + 0x1000) | 3);
+    word(PAGES, (PAGES + 0x1000) | 7);
     for gib in 0..4 {
-        word(PAGES + 0x1000 + 8 * gib, (PAGES + 0x2000 + 0x1000 * gib) | 3);
+        word(PAGES + 0x1000 + 8 * gib, (PAGES + 0x2000 + 0x1000 * gib) | 7);
         for page in 0..512 {
             word(
                 PAGES + 0x2000 + 0x1000 * gib + 8 * page,
-                (gib << 30) + (page << 21) | 0x83,
+                (gib << 30) + (page << 21) | 0x87,
             );
         }
     }
@@ -93,7 +95,7 @@ pub fn protected(number: u32) -> CpuState {
     let mut state = real(number);
     state.segments = [segment(16, u32::MAX, 0xc093); 6];
     state.segments[1] = segment(24, u32::MAX, 0xc09b);
-    state.gdt = Table { base: GDT, limit: 47 };
+    state.gdt = Table { base: GDT, limit: 63 };
     state.cr0 = 0x11;
     state
 }
@@ -109,5 +111,15 @@ pub fn long(number: u32) -> CpuState {
     };
     (state.cr0, state.cr3, state.cr4) = (0x8000_0033, PAGES, 0x620);
     state.set_msr(msr::EFER, 0x500);
+    state
+}
+
+/// Long mode in ring 3, which may use ports.
+#[must_use]
+pub fn user(number: u32) -> CpuState {
+    let mut state = long(number);
+    state.segments = [segment(56 | 3, u32::MAX, 0xc0f3); 6];
+    state.segments[1] = segment(48 | 3, u32::MAX, 0xa0fb);
+    state.rflags |= 3 << 12;
     state
 }

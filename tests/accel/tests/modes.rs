@@ -1,4 +1,5 @@
 //! Real, protected and long mode: instructions, ports, memory-mapped devices, exceptions.
+#![allow(clippy::unwrap_used, reason = "a test fails by a panic")]
 
 use accel_tests::{Bench, Event, Guest, STOP, states, suite};
 use iced_x86::code_asm::*;
@@ -123,7 +124,7 @@ fn real_mode_enters_protected_mode_and_long_mode_by_itself(bench: &Bench) {
         a.pop(qword_ptr(DATA))?;
         a.out(i32::from(STOP), al)
     });
-    let mut table = 47_u16.to_le_bytes().to_vec();
+    let mut table = 63_u16.to_le_bytes().to_vec();
     table.extend((GDT as u32).to_le_bytes());
     guest.memory.write(0x600, &table).unwrap();
     assert_eq!(guest.run_to_stop(), [out(0x80, &[0x10])]);
