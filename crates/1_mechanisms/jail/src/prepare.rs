@@ -33,7 +33,7 @@ pub(crate) fn bounds(policy: &Policy) -> Result<Bounds> {
     Ok(Bounds {
         capabilities: caps::mask(&policy.capabilities)?,
         filter: filter::build(policy.seccomp),
-        no_new_privs: policy.seccomp == Seccomp::Worker,
+        no_new_privs: matches!(policy.seccomp, Seccomp::Worker | Seccomp::Machine),
         rlimits: rlimits(&policy.rlimits)?,
         oom_score_adj: policy.oom_score_adj,
         lsm: policy.lsm.clone(),

@@ -37,7 +37,7 @@ pub fn recipe(plan: &Plan) -> Recipe {
         sysctls: BTreeMap::from([("net.ipv6.conf.all.disable_ipv6".to_owned(), "1".to_owned())]),
         rlimits: BTreeMap::from([("nofile".to_owned(), (4096, 4096)), ("core".to_owned(), (0, 0))]),
         capabilities: Capabilities::Only { names: Vec::new() },
-        seccomp: Seccomp::Worker,
+        seccomp: Seccomp::Machine,
         lsm: None,
         cgroup: Some(plan.cgroup.clone()),
         oom_score_adj: Some(0),

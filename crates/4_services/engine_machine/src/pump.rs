@@ -13,7 +13,7 @@ use engine::ExecPlan;
 use engine::protocol::FileJob;
 use engine::wire::{Filled, Wire};
 use fault::{Fault, OrFault, Result};
-use jail::recipe::{Namespaces, Ns, Recipe};
+use jail::recipe::{Namespaces, Ns, Recipe, Seccomp};
 use jail::{Kept, Started, Stdio};
 use serde::{Deserialize, Serialize};
 
@@ -60,6 +60,7 @@ pub fn start(
             ..recipe.namespaces
         },
         nics: Vec::new(),
+        seccomp: Seccomp::Worker,
         ..recipe.clone()
     };
     let stdio = Stdio {

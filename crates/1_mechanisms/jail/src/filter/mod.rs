@@ -55,7 +55,8 @@ pub fn build(seccomp: Seccomp) -> Option<Vec<Instruction>> {
             );
             (native, foreign(hasty))
         }
-        Seccomp::Worker => (worker(), None),
+        Seccomp::Worker => (listed(tables::WORKER_ALLOWED, Verdict::AskingIoctl), None),
+        Seccomp::Machine => (listed(tables::MACHINE_ALLOWED, Verdict::Ioctl(ALLOW)), None),
     };
     let mut program = vec![load(AT_ARCH)];
     let native = search(&native);
@@ -85,14 +86,15 @@ fn foreign(hasty: bool) -> Option<(u32, Vec<Step>)> {
     tables::FOREIGN.map(|(arch, refused, last, ioctl)| (arch, guest(refused, sync, last, ioctl)))
 }
 
-fn worker() -> Vec<Step> {
-    let mut single: Vec<Step> = tables::WORKER_ALLOWED
+/// What is listed is allowed, and nothing else.
+fn listed(allowed: &[u32], ioctl: Verdict) -> Vec<Step> {
+    let mut single: Vec<Step> = allowed
         .iter()
         .map(|number| (*number, Verdict::Is(ALLOW)))
         .collect();
     // Told that clone3 does not exist, the C library uses clone.
     single.push((tables::NATIVE_CLONE3, Verdict::Is(ENOSYS)));
-    single.push((tables::NATIVE_IOCTL, Verdict::AskingIoctl));
+    single.push((tables::NATIVE_IOCTL, ioctl));
     steps(single, Verdict::Is(EPERM), Some(tables::NATIVE_LAST))
 }
 
@@ -329,7 +331,7 @@ mod tests {
 
     #[test]
     fn filters_fit_into_the_kernels_limit() {
-        for seccomp in [Seccomp::Guest, Seccomp::Build, Seccomp::Worker] {
+        for seccomp in [Seccomp::Guest, Seccomp::Build, Seccomp::Worker, Seccomp::Machine] {
             assert!(build(seccomp).expect("a filter").len() < 4096);
         }
     }
