@@ -2,19 +2,21 @@
 //!
 //! Every device has a constant `PORTS`, the ranges that [`attach`] puts on the bus.
 
-// pub mod acpi_pm;
-// pub mod dma;
-// pub mod fw_cfg;
-// pub mod i8042;
+pub mod acpi_pm;
+pub mod dma;
+pub mod fw_cfg;
+pub mod i8042;
 pub mod interrupts;
 pub mod ioapic;
 pub mod pic;
 pub mod pit;
-// pub mod ports;
-// pub mod rough;
+pub mod ports;
+pub mod rough;
 pub mod rtc;
-// pub mod serial;
+pub mod serial;
 mod ticker;
+
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use crate::Access;
 use crate::bus::{Bus, Shared, Ticket};
@@ -44,6 +46,11 @@ pub fn attach(bus: &Bus, device: &Shared, ports: &[(u16, u32)]) -> Vec<Ticket> {
         .iter()
         .map(|(first, count)| bus.add_ports(*first, *count, device))
         .collect()
+}
+
+/// Locks a device that one knows by its kind; see [`crate::bus::lock`].
+fn lock<T: ?Sized>(device: &Mutex<T>) -> MutexGuard<'_, T> {
+    device.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// A read of byte registers: byte after byte, as the ISA bus splits it.

@@ -415,7 +415,6 @@ impl Config {
         if !alike {
             return Err(Fault::new(STATE_UNFIT).because_of("another configuration space"));
         }
-        self.reset();
         if self.initial.is_empty() {
             self.initial.clone_from(&self.bytes);
         }

@@ -1,14 +1,16 @@
 //! PCI: configuration spaces, base address registers that move, interrupts, and the host bridge in front of them.
 //!
-//! A [`Function`] owns a [`Config`]; most functions need nothing but its masks. The root (`host::Root`) gives the guest access to
+//! A [`Function`] owns a [`Config`]; most functions need nothing but its masks. The root ([`host::Root`]) gives the guest access to
 //! configuration spaces, and puts the windows that base address registers (BARs) open on the [`crate::bus::Bus`], where they reach the
 //! function's [`crate::Registers`] with the BAR's number as region – for memory BARs and I/O BARs alike.
 //!
 //! References are to the PCI Local Bus Specification 3.0 ("PCI") unless another one is named.
 
 pub mod config;
+pub mod host;
 pub mod intx;
 pub mod msix;
+pub mod piix;
 
 use guestmem::Block;
 
@@ -44,6 +46,11 @@ pub trait Function: Device {
     /// Memory that stands for a BAR: the guest reaches it without leaving its processor, as RAM. The block is as long as the BAR.
     fn bar_memory(&self, _bar: u8) -> Option<Block> {
         None
+    }
+
+    /// The windows that are open now; the numbers are regions of its [`crate::Registers`]. For functions that have others than BARs.
+    fn windows(&self) -> Vec<Window> {
+        self.config().windows().collect()
     }
 
     /// A BAR's window has come to an address, or gone.
