@@ -8,11 +8,14 @@
 //!
 //! A worker never takes the lock of its device: the device waits for it to stand still while it holds that lock.
 
+pub mod balloon;
 pub mod block;
+pub mod console;
 pub mod lane;
 pub mod net;
 pub mod pci;
 pub mod queue;
+pub mod rng;
 pub mod transport;
 
 use std::os::fd::BorrowedFd;

@@ -13,6 +13,9 @@ use super::request::{self, HEADER, IOERR, OK, Request, writable_data};
 use crate::virtio::queue::Chain;
 use crate::virtio::{Lane, Step, Trouble, Troubles};
 
+/// Bytes carried in one go, so that a pause finds a gap.
+const TURN: u64 = 32 << 20;
+
 /// What the workers of a disk share.
 pub(super) struct Disk {
     pub name: String,
@@ -226,10 +229,16 @@ impl crate::work::Worker for Worker {
         }
         if !self.stalled && self.held.is_empty() {
             let (desk, held, stalled) = (&mut self.desk, &mut self.held, &mut self.stalled);
+            let (mut turn, mut tired) = (TURN, false);
             self.more = lane.serve(|chain, block| {
                 if *stalled || !desk.executor.has_room() {
                     return Step::Later;
                 }
+                if turn == 0 {
+                    tired = true;
+                    return Step::Later;
+                }
+                turn = turn.saturating_sub(chain.readable_len() + chain.writable_len());
                 match desk.begin(chain, block) {
                     Begun::Done(status) => Step::Used(conclude(chain, block, status)),
                     Begun::UnderWay => Step::Taken,
@@ -240,6 +249,7 @@ impl crate::work::Worker for Worker {
                     }
                 }
             });
+            self.more |= tired;
         }
         self.desk.executor.submit();
         lane.signal();
