@@ -21,6 +21,7 @@ mod ends;
 mod exec;
 mod facts;
 mod files;
+mod first;
 mod freeze;
 mod ground;
 mod jobs;
@@ -68,6 +69,13 @@ fn options(args: &[OsString]) -> Option<Options> {
 #[must_use]
 pub fn main(args: impl Iterator<Item = OsString>) -> ExitCode {
     let args: Vec<OsString> = args.collect();
+    if first::is_first() {
+        // What cannot be started now is missing later, and said there; the guest boots all the same.
+        detach(Vec::new());
+        let Err(error) = first::become_init(&args);
+        eprintln!("posada-agent: {error}");
+        return ExitCode::FAILURE;
+    }
     let Some(options) = options(&args) else {
         eprintln!("{USAGE}");
         return ExitCode::from(2);
@@ -141,8 +149,11 @@ fn leave(args: Vec<OsString>) -> io::Result<std::convert::Infallible> {
         .chain(words)
         .filter_map(|word| CString::new(word.into_vec()).ok())
         .collect();
-    let path = CString::new(std::env::current_exe()?.into_os_string().into_vec())?;
-    let null = rustix::fs::open("/dev/null", OFlags::RDWR | OFlags::CLOEXEC, Mode::empty())?;
+    // Before the initial ram disk has set anything up there is neither /proc nor /dev/null.
+    let program = std::env::current_exe().unwrap_or_else(|_| first::PROGRAM.into());
+    let path = CString::new(program.into_os_string().into_vec())?;
+    let null = rustix::fs::open("/dev/null", OFlags::RDWR | OFlags::CLOEXEC, Mode::empty())
+        .or_else(|_| rustix::fs::memfd_create("null", rustix::fs::MemfdFlags::CLOEXEC))?;
     rustix::stdio::dup2_stdin(&null)?;
     rustix::stdio::dup2_stdout(&null)?;
     rustix::stdio::dup2_stderr(&null)?;
