@@ -79,6 +79,7 @@ pub(crate) fn fit(site: &Site<'_>, mount: &Mount) -> Result<()> {
             let directory = FileType::from_raw_mode(status.st_mode) == FileType::Directory;
             (tree, if directory { Kind::Directory } else { Kind::File })
         }
+        MountKind::BareRoot => (bare(site.root).or_fault(fault)?, Kind::Directory),
         MountKind::Content { content } => (memory_file(site, content).or_fault(fault)?, Kind::File),
     };
     put(site, &tree, &mount.target, kind)?;
@@ -91,6 +92,13 @@ pub(crate) fn fit(site: &Site<'_>, mount: &Mount) -> Result<()> {
         set(&tree, c"", change).or_fault(fault)?;
     }
     Ok(())
+}
+
+/// A detached copy of the root's own mount alone.
+fn bare(root: BorrowedFd<'_>) -> rustix::io::Result<OwnedFd> {
+    let flags =
+        OpenTreeFlags::OPEN_TREE_CLONE | OpenTreeFlags::OPEN_TREE_CLOEXEC | OpenTreeFlags::AT_EMPTY_PATH;
+    open_tree(root, c"", flags)
 }
 
 /// Attaches a detached mount at a path inside, which is made when missing.

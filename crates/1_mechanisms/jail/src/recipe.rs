@@ -110,6 +110,9 @@ pub enum MountKind {
         /// With the mounts below it.
         recursive: bool,
     },
+    /// The jail's own root once more, without what is mounted below it. Its target has to lie in another mount (a
+    /// tmpfs on /run), so that the root is not changed by it.
+    BareRoot,
     /// A file with this content that exists in memory only, covering what stands at the target.
     Content {
         /// The whole content.
@@ -175,6 +178,8 @@ pub enum Seccomp {
     Build,
     /// What a helper that parses bytes between descriptors needs, and nothing else.
     Worker,
+    /// What a machine needs that was handed everything open.
+    Machine,
 }
 
 /// A label of a Linux security module, set at exec.

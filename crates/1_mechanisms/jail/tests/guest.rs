@@ -257,6 +257,26 @@ fn a_mapped_bind_shows_ids_as_on_disk_and_a_memory_file_its_content() {
 }
 
 #[test]
+fn the_bare_root_is_the_tree_without_mounts_and_cannot_be_written_when_read_only() {
+    let ground = Ground::new();
+    let script = "cd /run/tree && ls proc dev run && cat etc/new && (echo x > x || echo refused) 2>/dev/null";
+    let mut recipe = ground.recipe(script);
+    recipe.files = vec![FileEntry {
+        path: "/etc/new".into(),
+        content: "new\n".into(),
+        mode: 0o644,
+        keep_existing: false,
+    }];
+    recipe.mounts.push(Mount {
+        target: "/run/tree".into(),
+        what: MountKind::BareRoot,
+        read_only: true,
+    });
+    let text = run(&recipe).expect("runs").0;
+    assert_eq!(text, "dev:\n\nproc:\n\nrun:\nnew\nrefused\n");
+}
+
+#[test]
 fn files_are_written_by_rename_and_existing_content_kept_when_asked() {
     let ground = Ground::new();
     fs::write(ground.layer().join("etc/machine-id"), "").expect("written");
