@@ -47,7 +47,8 @@ pub struct LaunchRequest {
 pub struct StopRequest {
     /// Kill at once instead of asking.
     pub force: bool,
-    /// Seconds to wait for a graceful end before killing; when absent 30 for a system, 10 for a command.
+    /// Seconds to wait for a graceful end before killing; when absent 30 for a system, 10 for a command, 120 for a
+    /// machine.
     pub timeout: Option<u32>,
 }
 
@@ -125,6 +126,16 @@ pub struct Session {
     pub socket: String,
     /// One-time word that names the session.
     pub ticket: String,
+}
+
+/// `POST /v1/guests/{name}/vnc`: where a machine's screen is served (RFB 3.8), and by which password.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+pub struct Display {
+    /// Address and port on this host's loopback, as `127.0.0.1:5900`.
+    pub address: String,
+    /// What a viewer must prove that it knows; at most 8 characters (RFC 6143, section 7.2.2).
+    pub password: String,
 }
 
 /// `GET /v1/guests/{name}/stats`: what a guest uses now; rates are for the client to compute.

@@ -160,10 +160,11 @@ pub struct MachineSpec {
     /// Number of processors; 1 when absent. `limits.cpus` bounds how much of the host's they get.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub cpus: Option<u32>,
-    /// Size of the disk made from the image, in bytes; 4 GiB when absent.
+    /// Size of the disk made from the image, or of an empty one without an image, in bytes; with an image 4 GiB when
+    /// absent.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub disk_size: Option<Size>,
-    /// Disk files of the host besides, raw or qcow2; without an image the first is the one that boots.
+    /// Disk files of the host besides, raw or qcow2; the first is the one that boots when none is made.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub disks: Vec<DiskSpec>,
     /// A CD-ROM image of the host, which boots.
@@ -175,7 +176,8 @@ pub struct MachineSpec {
     /// Its initrd.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub initrd: Option<String>,
-    /// Added to the command line of the disk's kernel, or all of it with a kernel of the host.
+    /// Added to the command line of the disk's kernel, or all of it with a kernel of the host (which gets only the
+    /// machine's consoles when this is absent).
     #[serde(skip_serializing_if = "Option::is_none")]
     pub append: Option<String>,
     /// Which of the distribution's kernels the disk gets.
@@ -437,8 +439,23 @@ pub struct GuestStatus {
     pub id_base: Option<u32>,
     /// Limits of the spec that this host cannot enforce, with the reason.
     pub unenforced: Vec<Unenforced>,
+    /// What executes the instructions of a machine that runs.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub processor: Option<Processor>,
     /// Why it failed: code and arguments of the fault.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[cfg_attr(feature = "openapi", schema(value_type = Option<Object>))]
+    pub reason: Option<fault::Fault>,
+}
+
+/// What executes a machine's instructions.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+pub struct Processor {
+    /// KVM or the software CPU.
+    pub engine: MachineEngine,
+    /// Why it is not KVM, when the choice was left to us.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     #[cfg_attr(feature = "openapi", schema(value_type = Option<Object>))]
     pub reason: Option<fault::Fault>,
 }

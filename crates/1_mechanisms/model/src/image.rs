@@ -14,7 +14,7 @@ pub const IMAGE_REF_INVALID: Code = Code("IMG001");
 /// A stored image.
 pub type Image = Record<ImageSpec, ImageStatus>;
 
-/// What a user calls an image: `debian/12`, `file:/path/rootfs.tar.zst`, `dir:/path`, or `sha256:…`.
+/// What a user calls an image: `debian/12`, `file:/path/rootfs.tar.zst`, `dir:/path`, `sha256:…`, or `none`.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
 pub enum ImageRef {
@@ -29,6 +29,16 @@ pub enum ImageRef {
     Path(String),
     /// By digest, `sha256:` and hexadecimal digits (a unique beginning is enough).
     Digest(String),
+    /// `none`: a machine that starts from disks, a CD-ROM or a kernel of its own.
+    Nothing,
+}
+
+impl ImageRef {
+    /// Whether there is no image.
+    #[must_use]
+    pub fn is_nothing(&self) -> bool {
+        *self == ImageRef::Nothing
+    }
 }
 
 #[cfg(feature = "openapi")]
@@ -51,6 +61,9 @@ impl FromStr for ImageRef {
                     .all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'.' || b == b'-')
                 && w.as_bytes()[0].is_ascii_alphanumeric()
         };
+        if text == "none" {
+            return Ok(ImageRef::Nothing);
+        }
         if let Some(path) = text.strip_prefix("file:").or_else(|| text.strip_prefix("dir:")) {
             if !path.is_empty() {
                 return Ok(ImageRef::Path(path.to_owned()));
@@ -83,6 +96,7 @@ impl fmt::Display for ImageRef {
             } => write!(f, "{distribution}/{release}"),
             ImageRef::Path(path) => write!(f, "file:{path}"),
             ImageRef::Digest(hex) => write!(f, "sha256:{hex}"),
+            ImageRef::Nothing => f.write_str("none"),
         }
     }
 }
@@ -138,6 +152,7 @@ mod tests {
             "debian/bookworm",
             "file:/srv/rootfs.tar.zst",
             "sha256:abcdef",
+            "none",
         ] {
             assert_eq!(text.parse::<ImageRef>().unwrap().to_string(), text);
         }

@@ -4,10 +4,11 @@
 //! through the shim protocol.
 
 use std::os::fd::OwnedFd;
+use std::path::Path;
 use std::time::Duration;
 
 use fault::Result;
-use model::api::{Finding, GuestStats};
+use model::api::{Display, Finding, GuestStats};
 use model::{ExitStatus, Limits, Phase, Unenforced};
 use serde::{Deserialize, Serialize};
 
@@ -60,6 +61,9 @@ pub struct InstanceStatus {
     /// What of its limits this host does not enforce; none when that is not told.
     #[serde(default)]
     pub unenforced: Option<Vec<Unenforced>>,
+    /// What executes the instructions of a machine that runs.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub processor: Option<model::Processor>,
 }
 
 /// A process started beside the guest's own.
@@ -121,6 +125,42 @@ pub trait Instance {
     fn accounting(&mut self) -> Option<&mut dyn Accounting> {
         None
     }
+
+    /// Its screen, where it has one.
+    fn showing(&mut self) -> Option<&mut dyn Showing> {
+        None
+    }
+
+    /// Changing the medium of its CD-ROM drive, where it has one.
+    fn loading(&mut self) -> Option<&mut dyn Loading> {
+        None
+    }
+}
+
+/// Facet: a guest with a screen.
+pub trait Showing {
+    /// Serves the screen on an address of this host's loopback from now on, if it does not already; tells where, and
+    /// by which password.
+    ///
+    /// # Errors
+    /// When the guest does not run or no port is free.
+    fn serve(&mut self) -> Result<Display>;
+
+    /// What it shows, in a memory file read from its beginning: a PNG picture, or UTF-8 text.
+    ///
+    /// # Errors
+    /// When the guest does not run, or shows no text where text is wanted.
+    fn picture(&mut self, text: bool) -> Result<OwnedFd>;
+}
+
+/// Facet: a guest with a CD-ROM drive.
+pub trait Loading {
+    /// Puts a file of the host into the drive, or takes out what is in there. The next start of the machine by its
+    /// shim (a reset) has it too.
+    ///
+    /// # Errors
+    /// When there is no such drive, the guest does not run, or the file cannot be opened.
+    fn load(&mut self, disk: &str, path: Option<&Path>) -> Result<()>;
 }
 
 /// Facet: a guest that can be frozen.

@@ -12,8 +12,10 @@
 //! Version rule: fields and variants are only added; a receiver ignores fields that it does not know and answers a
 //! request that it does not know with the fault `SHM002`.
 
+use std::path::PathBuf;
+
 use fault::{Code, Fault};
-use model::api::{GuestStats, TerminalSize};
+use model::api::{Display, GuestStats, TerminalSize};
 use model::{ExitStatus, Limits, Unenforced};
 use serde::{Deserialize, Serialize};
 
@@ -125,6 +127,20 @@ pub enum Request {
     },
     /// Send [`Told`] events on this connection from now on.
     Subscribe,
+    /// [`crate::Showing::serve`]; answered with [`Reply::Display`].
+    Vnc,
+    /// [`crate::Showing::picture`]; the answer carries a memory file as a descriptor.
+    Screenshot {
+        /// As text instead of a PNG picture.
+        text: bool,
+    },
+    /// [`crate::Loading::load`].
+    Medium {
+        /// Name of the drive in the plan, `cdrom`.
+        disk: String,
+        /// File of the host; none to take out what is in there.
+        path: Option<PathBuf>,
+    },
 }
 
 /// Copying between host and guest, as a tar stream; done by a process that has entered the guest's root and holds
@@ -177,6 +193,8 @@ pub enum Reply {
         /// Last 64 KiB of standard output and error together.
         output: String,
     },
+    /// Where the screen is served.
+    Display(Display),
     /// It failed.
     Fault(Fault),
 }
@@ -205,6 +223,20 @@ pub enum Told {
     Resumed,
     /// The memory limit killed a process.
     OutOfMemory,
+    /// The kernel of a machine has panicked.
+    Panicked,
+    /// A machine stands still, because the host has no room for what it writes.
+    DiskFull {
+        /// Name of its disk.
+        disk: String,
+    },
+    /// The host cannot read or write a disk of a machine.
+    DiskError {
+        /// Name of its disk.
+        disk: String,
+        /// Why.
+        error: String,
+    },
 }
 
 /// First message of a local client on `attach.sock`.

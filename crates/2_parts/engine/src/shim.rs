@@ -10,7 +10,7 @@ use std::process::Stdio;
 use std::time::{Duration, Instant};
 
 use fault::{Code, Fault, OrFault, Result};
-use model::api::GuestStats;
+use model::api::{Display, GuestStats};
 use model::{ExitStatus, Limits, Unenforced};
 
 use crate::protocol::{
@@ -279,6 +279,35 @@ impl Shim {
     /// As [`Shim::call`].
     pub fn console(&mut self) -> Result<String> {
         self.call(Request::Console).and_then(ticket)
+    }
+
+    /// Where the screen is served, and by which password.
+    ///
+    /// # Errors
+    /// As [`Shim::call`].
+    pub fn vnc(&mut self) -> Result<Display> {
+        match self.call(Request::Vnc)?.0 {
+            Reply::Display(display) => Ok(display),
+            other => Err(unexpected(&other)),
+        }
+    }
+
+    /// What the screen shows, in a memory file: a PNG picture, or text.
+    ///
+    /// # Errors
+    /// As [`Shim::call`].
+    pub fn screenshot(&mut self, text: bool) -> Result<OwnedFd> {
+        let (reply, mut fds) = self.call(Request::Screenshot { text })?;
+        fds.pop().ok_or_else(|| unexpected(&reply))
+    }
+
+    /// Changes the medium of a CD-ROM drive.
+    ///
+    /// # Errors
+    /// As [`Shim::call`].
+    pub fn medium(&mut self, disk: &str, path: Option<&Path>) -> Result<()> {
+        let (disk, path) = (disk.to_owned(), path.map(Path::to_owned));
+        self.call(Request::Medium { disk, path }).map(drop)
     }
 
     /// Runs a process to its end; its exit and the last 64 KiB of its output.

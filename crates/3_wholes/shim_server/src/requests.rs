@@ -24,7 +24,7 @@ struct Named {
     name: String,
 }
 
-const KNOWN: [&str; 19] = [
+const KNOWN: [&str; 22] = [
     "create",
     "start",
     "stop",
@@ -43,6 +43,9 @@ const KNOWN: [&str; 19] = [
     "network-namespace",
     "amend",
     "subscribe",
+    "vnc",
+    "screenshot",
+    "medium",
     "hello",
 ];
 
@@ -145,6 +148,23 @@ impl Server {
                 if let Some(client) = self.clients.get_mut(&client) {
                     client.subscribed = true;
                 }
+                Reply::Done
+            }
+            Request::Vnc => {
+                let showing = self.guest.showing();
+                Reply::Display(showing.ok_or_else(|| facet("screen"))?.serve()?)
+            }
+            Request::Screenshot { text } => {
+                let showing = self.guest.showing();
+                fds.push(showing.ok_or_else(|| facet("screen"))?.picture(text)?);
+                Reply::Done
+            }
+            Request::Medium { disk, path } => {
+                let loading = self.guest.loading();
+                loading
+                    .ok_or_else(|| facet("cdrom"))?
+                    .load(&disk, path.as_deref())?;
+                self.keep_plan()?;
                 Reply::Done
             }
         };

@@ -119,7 +119,7 @@ impl Images {
         match image {
             ImageRef::Release { .. } => self.release(&root, image, include, watcher)?,
             ImageRef::Path(path) => self.import(&root, Path::new(path), watcher)?,
-            ImageRef::Digest(_) => {}
+            ImageRef::Digest(_) | ImageRef::Nothing => {}
         }
         self.keep(scratch, image, include, recipe, watcher)
     }
@@ -398,6 +398,7 @@ fn recipe(image: &ImageRef, include: &[String]) -> Result<String> {
             }
         }
         ImageRef::Digest(hex) => format!("digest {hex}"),
+        ImageRef::Nothing => return Err(Fault::new(codes::UNKNOWN).arg("image", image)),
     })
 }
 

@@ -71,7 +71,7 @@ fn initial() -> Config {
         subsystem: (0x1af4, 0x1100),
     });
     config.set_u8(0x3d, 1);
-    config.set_u8(0x3c, super::acpi_pm::SCI);
+    config.set_u8(0x3c, SCI);
     config.allow(0x40, &[0xff; 0xc0]);
     config.set_u32(0x40, u32::from(BASE) | 1);
     config.allow(0x40, &[0xc0, 0xff, 0, 0]);
@@ -133,7 +133,7 @@ impl AcpiPm {
         self.ticker.arm(next.filter(|_| waits));
     }
 
-    fn read_register(&mut self, offset: u64) -> u8 {
+    fn read_register(&mut self, offset: u64, now: u64) -> u8 {
         let word = |word: u16| word.to_le_bytes()[offset as usize & 1];
         match offset {
             0 | 1 => {
@@ -143,7 +143,7 @@ impl AcpiPm {
             2 | 3 => word(self.state.enabled),
             4 | 5 => word(self.state.control),
             8..=11 => {
-                let timer = (tick_at(self.ticker.now()) & 0xff_ffff) as u32;
+                let timer = (tick_at(now) & 0xff_ffff) as u32;
                 timer.to_le_bytes()[offset as usize & 3]
             }
             0x20..=0x23 => self.state.events[offset as usize & 3],
@@ -284,11 +284,11 @@ impl Registers for AcpiPm {
         if region != u32::from(REGION) {
             return Access::Unclaimed;
         }
-        // The timer is read in one piece.
-        let now: Vec<u8> = (0..data.len() as u64)
-            .map(|at| self.read_register(offset.wrapping_add(at)))
-            .collect();
-        data.copy_from_slice(&now);
+        // One moment for all bytes: the timer is read in one piece.
+        let now = self.ticker.now();
+        for (at, byte) in (0..).zip(data) {
+            *byte = self.read_register(offset.wrapping_add(at), now);
+        }
         Access::Done
     }
 
