@@ -17,6 +17,7 @@ pub mod pci;
 pub mod queue;
 pub mod rng;
 pub mod transport;
+pub mod vsock;
 
 use std::os::fd::BorrowedFd;
 use std::sync::{Arc, Mutex};

@@ -9,3 +9,4 @@ mod net;
 mod queue;
 mod rng;
 mod transport;
+mod vsock;

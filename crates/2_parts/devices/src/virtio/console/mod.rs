@@ -16,7 +16,7 @@ use crate::Saved;
 use crate::work::{Crew, Job};
 use worker::{Line, Worker, WorkerState};
 
-pub use port::{Feed, Feeder, Port, Stream};
+pub use port::{Feed, Feeder, Port, Sink, Stream};
 
 const SIZE: u64 = 1;
 const MULTIPORT: u64 = 1 << 1;

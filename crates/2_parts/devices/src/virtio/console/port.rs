@@ -82,10 +82,13 @@ impl Trough {
     }
 }
 
+/// What takes the output of a [`Feed`]; it must not wait.
+pub type Sink = Box<dyn FnMut(&[u8]) + Send>;
+
 /// A port whose output goes to a function, and whose input is fed by a [`Feeder`].
 pub struct Feed {
     trough: Arc<Trough>,
-    sink: Box<dyn FnMut(&[u8]) + Send>,
+    sink: Sink,
 }
 
 /// Feeds a guest with bytes.
@@ -93,8 +96,8 @@ pub struct Feed {
 pub struct Feeder(Arc<Trough>);
 
 impl Feed {
-    /// A port and its feeder. `sink` takes what the guest writes; it must not wait.
-    pub fn new(sink: Box<dyn FnMut(&[u8]) + Send>) -> (Feed, Feeder) {
+    /// A port and its feeder.
+    pub fn new(sink: Sink) -> (Feed, Feeder) {
         let trough = Arc::new(Trough::default());
         let feeder = Feeder(Arc::clone(&trough));
         (Feed { trough, sink }, feeder)
