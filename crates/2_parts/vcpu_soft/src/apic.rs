@@ -521,11 +521,11 @@ impl Cpu {
         let was = self.apic.base;
         let mode = |base: u64| (base & ENABLED != 0, base & X2APIC != 0);
         // Transitions of SDM Vol. 3 figure 12-27.
-        let legal = match (mode(was), mode(value)) {
-            (_, (false, true)) | ((false, _), (_, true)) | ((true, true), (true, false)) => false,
-            _ => true,
-        };
-        if value & !known != 0 || !legal {
+        let illegal = matches!(
+            (mode(was), mode(value)),
+            (_, (false, true)) | ((false, _), (_, true)) | ((true, true), (true, false))
+        );
+        if value & !known != 0 || illegal {
             return self.protection(0);
         }
         self.apic.base = value & !BOOTSTRAP | was & BOOTSTRAP;

@@ -114,7 +114,7 @@ pub(crate) struct Cpu {
     pub(crate) rip: u64,
     /// The other flags of RFLAGS; the arithmetic ones are 0.
     pub(crate) rflags: u64,
-    /// Linear bases of the segments, 0 for those without one in 64-bit mode; [`crate::op::FLAT`] is one more.
+    /// Linear bases of the segments, 0 for those without one in 64-bit mode.
     pub(crate) bases: [u64; 8],
     /// Limits of the segments outside of 64-bit mode.
     pub(crate) limits: [Limits; 8],

@@ -35,8 +35,6 @@ pub(crate) const ZERO: u8 = 16;
 pub(crate) const BLOCK: u8 = 17;
 /// Added to the number of a register: its bits 8–15.
 pub(crate) const HIGH: u8 = 32;
-/// Number of the segment whose base is always 0 and that has no limit.
-pub(crate) const FLAT: u8 = 6;
 
 /// A decoded instruction.
 ///

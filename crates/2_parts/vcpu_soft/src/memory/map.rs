@@ -94,11 +94,6 @@ impl Map {
         &self.blocks
     }
 
-    /// The regions.
-    pub(crate) fn regions(&self) -> &[Region] {
-        &self.regions
-    }
-
     /// Where a page of a block is seen: every physical address of it.
     pub(crate) fn places<'a>(&'a self, block: &'a Block, page: u64) -> impl Iterator<Item = u64> + 'a {
         let inside = page * PAGE;

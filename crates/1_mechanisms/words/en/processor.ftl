@@ -1,0 +1,12 @@
+CPU001 = the memory at { $address } overlaps other memory of the machine or is not made of whole pages
+    .hint = please report it with the output of `posada doctor`
+CPU002 = processor { $number } was made out of turn
+    .hint = please report it with the output of `posada doctor`
+CPU003 = the saved state of a processor cannot be put in place
+    .hint = start the machine afresh
+CPU004 = the guest uses what the software CPU does not do: { $what }
+    .hint = run it on a host with KVM: posada doctor
+CPU005 = the IOAPIC has no pin { $pin }
+    .hint = please report it with the output of `posada doctor`
+CPU006 = the host refuses another descriptor
+    .hint = ulimit -n shows the limit of open files

@@ -1,0 +1,12 @@
+CPU001 = la memoria en { $address } se solapa con otra de la máquina o no consta de páginas enteras
+    .hint = comuníquelo, por favor, junto con la salida de `posada doctor`
+CPU002 = el procesador { $number } se creó fuera de orden
+    .hint = comuníquelo, por favor, junto con la salida de `posada doctor`
+CPU003 = no se puede reponer el estado guardado de un procesador
+    .hint = arranque la máquina de nuevo
+CPU004 = el huésped usa algo que la CPU por software no hace: { $what }
+    .hint = ejecútelo en un anfitrión con KVM: posada doctor
+CPU005 = el IOAPIC no tiene la patilla { $pin }
+    .hint = comuníquelo, por favor, junto con la salida de `posada doctor`
+CPU006 = el anfitrión rechaza otro descriptor
+    .hint = ulimit -n muestra el límite de archivos abiertos
