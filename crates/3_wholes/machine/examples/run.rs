@@ -20,27 +20,45 @@ fn main() {
     let number = |at: usize, usual: u64| args.get(at).and_then(|text| text.parse().ok()).unwrap_or(usual);
     let firmware = args[0].ends_with(".bin") && args[0].contains("bios");
     let boot = if firmware {
-        Boot::Firmware { image: add(open(&args[0])), vga: None, order: Vec::new() }
+        Boot::Firmware {
+            image: add(open(&args[0])),
+            vga: None,
+            order: Vec::new(),
+        }
     } else {
         Boot::Kernel {
             kernel: add(open(&args[0])),
-            initrd: args[1..2].iter().filter(|path| !path.is_empty()).map(|path| add(open(path))).collect(),
+            initrd: args[1..2]
+                .iter()
+                .filter(|path| !path.is_empty())
+                .map(|path| add(open(path)))
+                .collect(),
             command_line: args[2].clone(),
         }
     };
     let disks = args.iter().skip(5).enumerate().map(|(at, path)| Disk {
         name: format!("disk{at}"),
-        file: Some(add(File::options().read(true).write(true).open(path).expect(path).into())),
-        format: if path.ends_with("qcow2") { "qcow2".into() } else { "raw".into() },
+        file: Some(add(File::options()
+            .read(true)
+            .write(true)
+            .open(path)
+            .expect(path)
+            .into())),
+        format: if path.ends_with("qcow2") {
+            "qcow2".into()
+        } else {
+            "raw".into()
+        },
         bus: DiskBus::Virtio,
         cdrom: false,
         read_only: false,
         scratch: None,
     });
     let disks = disks.collect();
-    let serial = add(File::options().read(true).write(true).open("/dev/stdout").map(OwnedFd::from).unwrap_or_else(|_| {
-        std::io::stdout().as_fd().try_clone_to_owned().expect("standard output")
-    }));
+    let serial = add(std::io::stdout()
+        .as_fd()
+        .try_clone_to_owned()
+        .expect("standard output"));
     let counting = std::env::var_os("COUNTING").is_some();
     let plan = MachinePlan {
         version: PLAN_VERSION,
@@ -48,8 +66,19 @@ fn main() {
         uuid: [7; 16],
         cpus: number(4, 1) as u32,
         memory: number(3, 256) << 20,
-        processor: if std::env::var_os("REFERENCE").is_some() { Processor::Reference } else { Processor::Software },
-        time: if counting { Time::Counting { epoch: 1_700_000_000_000_000_000, seed: 1 } } else { Time::Host },
+        processor: if std::env::var_os("REFERENCE").is_some() {
+            Processor::Reference
+        } else {
+            Processor::Software
+        },
+        time: if counting {
+            Time::Counting {
+                epoch: 1_700_000_000_000_000_000,
+                seed: 1,
+            }
+        } else {
+            Time::Host
+        },
         boot,
         disks,
         nics: Vec::new(),
@@ -61,14 +90,26 @@ fn main() {
     let began = std::time::Instant::now();
     let machine = Machine::new(&plan, fds).expect("a machine");
     machine.resume();
-    let limit = std::env::var("SECONDS").ok().and_then(|text| text.parse::<i64>().ok());
-    let timeout = limit.map(|seconds| rustix::event::Timespec { tv_sec: seconds, tv_nsec: 0 });
+    let limit = std::env::var("SECONDS")
+        .ok()
+        .and_then(|text| text.parse::<i64>().ok());
+    let timeout = limit.map(|seconds| rustix::event::Timespec {
+        tv_sec: seconds,
+        tv_nsec: 0,
+    });
     loop {
         let mut ready = [PollFd::from_borrowed_fd(machine.life().as_fd(), PollFlags::IN)];
         let events = rustix::event::poll(&mut ready, timeout.as_ref()).unwrap_or(1);
         let (end, news) = machine.life().take();
         for event in news {
-            eprintln!("{}", if event == Event::Panicked { "panicked".to_owned() } else { format!("{event:?}") });
+            eprintln!(
+                "{}",
+                if event == Event::Panicked {
+                    "panicked".to_owned()
+                } else {
+                    format!("{event:?}")
+                }
+            );
         }
         if end.is_some() || events == 0 {
             machine.pause();
@@ -76,9 +117,15 @@ fn main() {
             for number in 0..machine.cpus().count() {
                 let mut cpu = machine.cpus().processor(number).expect("a processor");
                 let retired = cpu.retired().unwrap_or(0);
-                eprintln!("cpu{number}: {retired} instructions, {:.1} M/s", retired as f64 / seconds / 1e6);
+                eprintln!(
+                    "cpu{number}: {retired} instructions, {:.1} M/s",
+                    retired as f64 / seconds / 1e6
+                );
                 if let Ok(state) = cpu.save() {
-                    eprintln!("rip {:#x} rflags {:#x} cr3 {:#x} {:x?} {:?}", state.rip, state.rflags, state.cr3, state.registers, state.activity);
+                    eprintln!(
+                        "rip {:#x} rflags {:#x} cr3 {:#x} {:x?} {:?}",
+                        state.rip, state.rflags, state.cr3, state.registers, state.activity
+                    );
                 }
             }
             eprintln!("{end:?} after {seconds:.2} s {:?}", machine.trouble());
