@@ -5,6 +5,7 @@ use std::sync::{Arc, OnceLock};
 
 use vcpu::Accel;
 use vcpu_kvm::Kvm;
+use vcpu_soft::Software;
 
 /// An accelerator, and what is known of it.
 #[derive(Clone)]
@@ -59,9 +60,18 @@ pub fn skip(test: &str, why: &str) {
     }
 }
 
-/// The software CPU for a test. It has no constructor yet; then this gives it, and every test has its second half.
+/// The software CPU for a test.
 #[must_use]
-pub fn software(test: &str, _marks: &[&str]) -> Option<Bench> {
-    println!("skipped: accel_tests {test}: the software CPU is not there yet");
-    None
+pub fn software(_test: &str, _marks: &[&str]) -> Option<Bench> {
+    Some(Bench {
+        accel: Arc::new(Software::new()),
+    })
+}
+
+/// The software CPU that decodes each instruction anew.
+#[must_use]
+pub fn reference(_test: &str, _marks: &[&str]) -> Option<Bench> {
+    Some(Bench {
+        accel: Arc::new(Software::reference()),
+    })
 }

@@ -8,7 +8,7 @@ use guestmem::Block;
 use iced_x86::IcedError;
 use iced_x86::code_asm::CodeAssembler;
 use vcpu::state::CpuState;
-use vcpu::time::{HostClock, HostRandom};
+use vcpu::time::{Clock, HostClock, HostRandom};
 use vcpu::{Accel, Access, Halt, Kick, Slot, Vcpu, Vm, VmConfig, cpuid};
 
 use crate::recorder::Recorder;
@@ -27,6 +27,8 @@ pub struct Guest {
     pub memory: Block,
     /// Its processors, from their reset state.
     pub processors: Vec<Box<dyn Vcpu>>,
+    /// Its time.
+    pub clock: Arc<HostClock>,
     /// Its outside.
     pub io: Arc<Recorder>,
 }
@@ -61,8 +63,9 @@ impl Guest {
     /// # Panics
     /// When the accelerator refuses it.
     pub fn on(accel: &dyn Accel, processors: u32, memory: Block) -> Guest {
+        let clock = Arc::new(HostClock::new(0));
         let config = VmConfig {
-            clock: Arc::new(HostClock::new(0)),
+            clock: Arc::clone(&clock) as Arc<dyn Clock>,
             random: Arc::new(HostRandom),
             ioapic_pins: 24,
         };
@@ -82,6 +85,7 @@ impl Guest {
             vm,
             memory,
             processors,
+            clock,
             io,
         }
     }

@@ -5,11 +5,12 @@
 //! (`vcpu_kvm::usable`).
 
 mod bench;
+pub mod clock;
 mod guest;
 mod recorder;
 pub mod states;
 
-pub use bench::{Bench, hardware, skip, software};
+pub use bench::{Bench, hardware, reference, skip, software};
 pub use guest::{Guest, assemble};
 pub use recorder::{Event, Recorder, STOP};
 
@@ -17,18 +18,16 @@ pub use recorder::{Event, Recorder, STOP};
 #[macro_export]
 macro_rules! suite {
     ($($name:ident $($fit:ident)?),* $(,)?) => {
-        mod kvm {
+        $crate::suite!(@ kvm hardware $($name [$($fit)?])*);
+        $crate::suite!(@ software software $($name [$($fit)?])*);
+        $crate::suite!(@ reference reference $($name [$($fit)?])*);
+    };
+    (@ $module:ident $accel:ident $($name:ident [$($fit:ident)?])*) => {
+        mod $module {
             $(#[test]
             fn $name() {
-                if let Some(bench) = $crate::hardware(concat!("kvm::", stringify!($name)), &[$(stringify!($fit))?]) {
-                    super::$name(&bench);
-                }
-            })*
-        }
-        mod software {
-            $(#[test]
-            fn $name() {
-                if let Some(bench) = $crate::software(concat!("software::", stringify!($name)), &[]) {
+                let test = concat!(stringify!($module), "::", stringify!($name));
+                if let Some(bench) = $crate::$accel(test, &[$(stringify!($fit))?]) {
                     super::$name(&bench);
                 }
             })*

@@ -6,11 +6,11 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use accel_tests::{Bench, Event, Guest, STOP, states, suite};
+use accel_tests::{Bench, Event, Guest, STOP, clock, states, suite};
 use guestmem::Block;
 use iced_x86::code_asm::*;
 use states::{CODE, DATA};
-use vcpu::state::{VmState, msr};
+use vcpu::state::VmState;
 use vcpu::time::{CountingClock, HostRandom};
 use vcpu::{Access, Halt, Kick, Slot, VmConfig};
 
@@ -29,7 +29,8 @@ suite! {
     maps_that_cannot_be_are_refused,
     memory_shows_twice_and_its_rest_elsewhere,
     the_paravirtual_clock_shows_the_machines_time,
-    the_paravirtual_clock_goes_on_from_what_was_put_back,
+    the_paravirtual_clock_begins_with_what_was_put_back,
+    the_paravirtual_clock_stands_still_while_the_machine_is_paused,
 }
 
 fn kick_later(kick: Arc<dyn Kick>) -> std::thread::JoinHandle<()> {
@@ -366,61 +367,38 @@ fn memory_shows_twice_and_its_rest_elsewhere(bench: &Bench) {
     assert_eq!(guest.word(0x30_0000), 0x1234);
 }
 
-/// A guest that asks for its clock at [`DATA`] and writes time stamps to 0x100 and 0x108 behind it.
-fn clocked(bench: &Bench) -> Guest {
-    Guest::with(&*bench.accel, &states::long(0), |a| {
-        let mut again = a.create_label();
-        a.mov(ecx, msr::KVM_SYSTEM_TIME)?;
-        a.mov(eax, DATA as u32 | 1)?;
-        a.xor(edx, edx)?;
-        a.wrmsr()?;
-        a.set_label(&mut again)?;
-        a.out(i32::from(STOP), al)?;
-        a.rdtsc()?;
-        a.mov(dword_ptr(DATA + 0x100), eax)?;
-        a.mov(dword_ptr(DATA + 0x104), edx)?;
-        a.jmp(again)
-    })
-}
-
-/// Nanoseconds at the guest's last time stamp (Documentation/virt/kvm/x86/msr.rst, struct pvclock_vcpu_time_info).
-fn shown(guest: &Guest) -> u64 {
-    let version = guest.word(DATA) as u32;
-    assert!(version != 0 && version.is_multiple_of(2), "version {version}");
-    let stamp = guest.word(DATA + 8);
-    let system = guest.word(DATA + 16);
-    let scale = guest.word(DATA + 24) as u32;
-    let shift = (guest.word(DATA + 24) >> 32) as i8;
-    let delta = guest.word(DATA + 0x100).wrapping_sub(stamp);
-    let delta = if shift < 0 {
-        delta >> -shift
-    } else {
-        delta << shift
-    };
-    system + (u128::from(delta) * u128::from(scale) >> 32) as u64
-}
-
 const SECOND: u64 = 1_000_000_000;
 
 fn the_paravirtual_clock_shows_the_machines_time(bench: &Bench) {
-    let mut guest = clocked(bench);
+    let mut guest = clock::guest(bench);
     guest.run_to_stop();
-    guest.run_to_stop();
-    let before = shown(&guest);
-    std::thread::sleep(Duration::from_millis(20));
-    guest.run_to_stop();
-    let after = shown(&guest);
-    let machine = guest.vm.save().unwrap().clock;
-    assert!(after - before >= 20_000_000, "{before} {after}");
-    assert!(machine.abs_diff(after) < 5 * SECOND, "{after} {machine}");
+    let before = clock::compare(&mut guest);
+    std::thread::sleep(Duration::from_millis(300));
+    let after = clock::compare(&mut guest);
+    assert!(after - before >= 300_000_000, "{before} {after}");
 }
 
-fn the_paravirtual_clock_goes_on_from_what_was_put_back(bench: &Bench) {
-    let mut guest = clocked(bench);
+fn the_paravirtual_clock_begins_with_what_was_put_back(bench: &Bench) {
+    let mut guest = clock::guest(bench);
+    let begin = 5000 * SECOND;
+    guest.vm.restore(&VmState { clock: begin }).unwrap();
     guest.run_to_stop();
-    guest.vm.restore(&VmState { clock: 5000 * SECOND }).unwrap();
+    let time = clock::compare(&mut guest);
+    assert!((begin..begin + 60 * SECOND).contains(&time), "{time}");
+}
+
+/// As a machine pauses: its processors are outside, the clock is saved and put back.
+fn the_paravirtual_clock_stands_still_while_the_machine_is_paused(bench: &Bench) {
+    let mut guest = clock::guest(bench);
     guest.run_to_stop();
-    guest.run_to_stop();
-    let time = shown(&guest);
-    assert!((5000 * SECOND..5060 * SECOND).contains(&time), "{time}");
+    let before = clock::look(&mut guest);
+    let paused = guest.vm.save().unwrap();
+    guest.clock.stop();
+    std::thread::sleep(Duration::from_secs(3));
+    guest.clock.go();
+    guest.vm.restore(&paused).unwrap();
+    // Up to its first look it may have the time stamp of before.
+    clock::look(&mut guest);
+    let after = clock::compare(&mut guest);
+    assert!(after > before && after - before < 3 * SECOND, "{before} {after}");
 }
