@@ -68,7 +68,7 @@ impl KvmVcpu {
             shared: Arc::clone(shared),
             layout,
             unfinished: false,
-            clock_set: shared.clock_set.load(Ordering::SeqCst),
+            clock_set: 0,
         })
     }
 
