@@ -143,6 +143,12 @@ impl Cpus {
         }
     }
 
+    /// Whether no processor runs guest code now.
+    #[must_use]
+    pub fn are_still(&self) -> bool {
+        lock(&self.shared.gate).still == self.cpus.len()
+    }
+
     /// Number of processors.
     #[must_use]
     pub fn count(&self) -> usize {

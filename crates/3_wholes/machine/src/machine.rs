@@ -44,6 +44,7 @@ pub struct Machine {
     life: Arc<Life>,
     host_clock: Option<Arc<HostClock>>,
     board: Arc<Board>,
+    memory: u64,
 }
 
 /// What a machine starts from.
@@ -113,6 +114,7 @@ impl Machine {
         for (number, nic) in plan.nics.iter().enumerate() {
             parts.nic(&ground, number, nic, &mut fds)?;
         }
+        parts.common(&ground, random)?;
         configure(&parts, &beginning.configuration);
         let stream = link
             .carry(
@@ -142,6 +144,7 @@ impl Machine {
             life,
             host_clock,
             board,
+            memory: plan.memory,
         })
     }
 
@@ -201,6 +204,29 @@ impl Machine {
             }
             Order::Pause => self.pause(),
             Order::Resume | Order::Retry => self.resume(),
+            Order::Connect { port } => {
+                let silent = || Fault::new(UNBUILDABLE).arg("what", "vsock");
+                let connector = self.parts.connector.as_ref().ok_or_else(silent)?;
+                let stream = connector.connect(port).or_fault(silent)?;
+                return Ok((Said::Done, vec![stream.into()]));
+            }
+            Order::Memory { bytes } => {
+                let balloon = self.parts.balloon.as_ref();
+                let balloon = balloon.ok_or_else(|| Fault::new(UNBUILDABLE).arg("what", "balloon"))?;
+                let mut balloon = balloon.lock().unwrap_or_else(PoisonError::into_inner);
+                let all = self.memory;
+                balloon.device_mut().set_target(all.saturating_sub(bytes));
+            }
+            Order::Counters => {
+                let count = |number| self.cpus.processor(number).and_then(|cpu| cpu.retired());
+                let clock = self.timers.clock().now();
+                let instructions = if self.cpus.are_still() {
+                    (0..self.cpus.count()).map(count).sum()
+                } else {
+                    None
+                };
+                return Ok((Said::Counters { instructions, clock }, Vec::new()));
+            }
             Order::Keys { scancodes } => {
                 let mut keyboard = self.parts.keyboard.lock().unwrap_or_else(PoisonError::into_inner);
                 keyboard.press(&scancodes);

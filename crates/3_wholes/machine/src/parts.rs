@@ -14,15 +14,18 @@ use devices::chipset::{Signals, Sink, attach, dma, fw_cfg, i8042, interrupts, pi
 use devices::irq::Messages;
 use devices::pci::host::{self, Root};
 use devices::pci::{Function, piix};
+use devices::virtio::balloon::Balloon;
 use devices::virtio::block::{Block, Method};
 use devices::virtio::net::Net;
+use devices::virtio::rng::Rng;
+use devices::virtio::vsock::{Connector, Vsock, VsockHost};
 use devices::virtio::{Doorbells, VirtioDevice, VirtioPci};
 use devices::work::Crew;
 use disk::Image;
 use fault::{Fault, OrFault, Result};
 use guestmem::Memory;
 use vcpu::Vm;
-use vcpu::time::Timers;
+use vcpu::time::{Random, Timers};
 
 use crate::life::Life;
 use crate::machine::UNBUILDABLE;
@@ -64,7 +67,11 @@ pub struct Parts {
     pub serial: Arc<Mutex<Serial>>,
     /// PCI.
     pub root: Arc<Mutex<Root>>,
-    /// All devices, in the order in which they are saved; the host bridge is the last.
+    /// What connects to ports of the guest.
+    pub connector: Option<Connector>,
+    /// The balloon.
+    pub balloon: Option<Arc<Mutex<VirtioPci<Balloon>>>>,
+    /// All devices, in the order in which they are paused and resumed; the host bridge comes after them.
     pub devices: Vec<Shared>,
     next_slot: u8,
 }
@@ -78,6 +85,18 @@ pub struct Told {
     pub items: Vec<(u16, Vec<u8>)>,
     /// Files of fw_cfg.
     pub files: Vec<fw_cfg::File>,
+}
+
+/// Context identifier of the guest; 2 is the host (virtio 1.2, section 5.10.4).
+const GUEST_CID: u32 = 3;
+
+/// The host offers nothing to guests that connect to it.
+struct NoServices;
+
+impl VsockHost for NoServices {
+    fn accept(&self, _port: u32, _guest_port: u32) -> Option<std::os::unix::net::UnixStream> {
+        None
+    }
 }
 
 /// Doorbells ring through the virtual machine.
@@ -166,6 +185,8 @@ impl Parts {
             keyboard,
             serial,
             root,
+            connector: None,
+            balloon: None,
             devices,
             next_slot: FIRST_SLOT,
         })
@@ -186,7 +207,11 @@ impl Parts {
         Ok(())
     }
 
-    fn virtio<D: VirtioDevice + 'static>(&mut self, ground: &Ground, device: D) -> Result<()> {
+    fn virtio<D: VirtioDevice + 'static>(
+        &mut self,
+        ground: &Ground,
+        device: D,
+    ) -> Result<Arc<Mutex<VirtioPci<D>>>> {
         let line = self.interrupts.line(Input::Pci {
             slot: self.next_slot,
             pin: 0,
@@ -196,7 +221,21 @@ impl Parts {
             .doorbells
             .then(|| Arc::new(Bells(Arc::clone(&ground.vm))) as Arc<dyn Doorbells>);
         let function = VirtioPci::new(device, &ground.memory, line, messages, doorbells);
-        self.plug(function.clone(), function)
+        self.plug(function.clone(), function.clone())?;
+        Ok(function)
+    }
+
+    /// What every machine has besides disks and network cards: randomness, sockets to the host, a balloon.
+    pub fn common(&mut self, ground: &Ground, random: Arc<dyn Random>) -> Result<()> {
+        let rng = Rng::new("rng", random, &ground.crew).or_fault(|| unbuildable("rng"))?;
+        self.virtio(ground, rng)?;
+        let vsock = Vsock::new("vsock", GUEST_CID, Arc::new(NoServices), &ground.crew);
+        let vsock = vsock.or_fault(|| unbuildable("vsock"))?;
+        self.connector = Some(vsock.connector());
+        self.virtio(ground, vsock)?;
+        let balloon = Balloon::new("balloon", &ground.crew).or_fault(|| unbuildable("balloon"))?;
+        self.balloon = Some(self.virtio(ground, balloon)?);
+        Ok(())
     }
 
     /// Attaches a disk.
@@ -218,7 +257,7 @@ impl Parts {
             ground.life.clone(),
         )
         .or_fault(|| unbuildable(&disk.name))?;
-        self.virtio(ground, block)
+        self.virtio(ground, block).map(drop)
     }
 
     /// Attaches a network card.
@@ -233,7 +272,7 @@ impl Parts {
         let interface = Packet::interface(fds.take(nic.link)?).or_fault(|| unbuildable(&name))?;
         let net = Net::new(&name, nic.mac, Some(nic.mtu), interface, &ground.crew)
             .or_fault(|| unbuildable(&name))?;
-        self.virtio(ground, net)
+        self.virtio(ground, net).map(drop)
     }
 }
 
