@@ -33,6 +33,18 @@ IMG017 = there is no { $path }
     .hint = give the path of a tar archive or of a directory
 IMG018 = { $path } holds no root tree: it has neither /usr nor /bin
     .hint = the archive must hold the tree itself, not a directory around it: tar -C TREE -cf rootfs.tar .
+IMG019 = the disk cannot be made
+    .hint = the last lines above are mke2fs's; a fresh image (posada image rm, then launch again) rules out a damaged tree
+IMG020 = a disk of { $size } MiB is too small for what has to be on it
+    .hint = --disk SIZE makes it larger, as --disk 8G
+IMG021 = the image has no mke2fs to make its disk with
+    .hint = install e2fsprogs in the tree that the image is made of, or start a disk that is ready: --disk FILE
+IMG022 = { $image } is a disk, and a container needs a root tree
+    .hint = --vm starts it as a machine
+IMG023 = { $path } is a CD-ROM
+    .hint = --vm --iso FILE starts a machine with it
+IMG024 = the disk of this image has { $size } MiB and its format does not grow here
+    .hint = leave --disk SIZE away, or make the file larger first: qemu-img resize FILE SIZE
 
 step-verify = checking signatures
 step-indexes = fetching package lists
@@ -43,6 +55,8 @@ step-configure = configuring
 step-pack = packing
 step-import = importing
 step-digest = computing the digest
+step-disk = making the disk
+step-copy = copying the disk
 step-wait = waiting for another run that makes the same image
 
 no-suite = the archive has no suite { $name }

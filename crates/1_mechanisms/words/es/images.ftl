@@ -33,6 +33,18 @@ IMG017 = no existe { $path }
     .hint = dé la ruta de un archivo tar o de un directorio
 IMG018 = { $path } no contiene un árbol raíz: no tiene /usr ni /bin
     .hint = el archivo debe contener el árbol mismo, no un directorio alrededor: tar -C ARBOL -cf rootfs.tar .
+IMG019 = no se puede hacer el disco
+    .hint = las últimas líneas son de mke2fs; una imagen nueva (posada image rm y vuelva a lanzar) descarta un árbol dañado
+IMG020 = un disco de { $size } MiB es demasiado pequeño para lo que tiene que contener
+    .hint = --disk TAMAÑO lo hace mayor, como --disk 8G
+IMG021 = la imagen no tiene mke2fs para hacer su disco
+    .hint = instale e2fsprogs en el árbol del que se hace la imagen, o arranque un disco ya hecho: --disk FICHERO
+IMG022 = { $image } es un disco, y un contenedor necesita un árbol raíz
+    .hint = --vm lo arranca como máquina
+IMG023 = { $path } es un CD-ROM
+    .hint = --vm --iso FICHERO arranca una máquina con él
+IMG024 = el disco de esta imagen tiene { $size } MiB y su formato no crece aquí
+    .hint = quite --disk TAMAÑO, o agrande antes el fichero: qemu-img resize FICHERO TAMAÑO
 
 step-verify = comprobando firmas
 step-indexes = descargando listas de paquetes
@@ -43,6 +55,8 @@ step-configure = configurando
 step-pack = empaquetando
 step-import = importando
 step-digest = calculando el resumen
+step-disk = haciendo el disco
+step-copy = copiando el disco
 step-wait = esperando a otra ejecución que hace la misma imagen
 
 no-suite = el archivo no tiene la rama { $name }

@@ -90,11 +90,6 @@ pub(crate) fn scripts(
     env: BTreeMap<String, String>,
 ) -> Result<Recipe> {
     let mapped = can_map(tools, root)?;
-    let mount = |target: &str, what, read_only| Mount {
-        target: target.into(),
-        what,
-        read_only,
-    };
     Ok(recipe(
         mapped.then_some(tools.ids),
         Root::Tree {
@@ -102,11 +97,7 @@ pub(crate) fn scripts(
             idmap: mapped,
             read_only: false,
         },
-        vec![
-            mount("/proc", MountKind::Proc, false),
-            mount("/sys", MountKind::Sys, true),
-            mount("/dev", MountKind::Dev, false),
-        ],
+        script_mounts(),
         jail::guest::capabilities(false),
         Seccomp::Build,
         Process {
@@ -117,7 +108,22 @@ pub(crate) fn scripts(
     ))
 }
 
-fn recipe(
+/// What scripts find mounted.
+pub(crate) fn script_mounts() -> Vec<Mount> {
+    let mount = |target: &str, what, read_only| Mount {
+        target: target.into(),
+        what,
+        read_only,
+    };
+    vec![
+        mount("/proc", MountKind::Proc, false),
+        mount("/sys", MountKind::Sys, true),
+        mount("/dev", MountKind::Dev, false),
+    ]
+}
+
+/// A recipe in namespaces of its own, without network.
+pub(crate) fn recipe(
     ids: Option<IdRange>,
     root: Root,
     mounts: Vec<Mount>,

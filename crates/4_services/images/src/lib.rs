@@ -1,10 +1,13 @@
 //! Images: made from signed archives, files and directories, kept by their digest; and `posada bootstrap`.
 
+mod attend;
 mod bootstrap;
 mod configure;
 mod confine;
+mod disk_file;
 mod fetch;
 mod host;
+pub mod machine;
 mod make;
 mod overlap;
 mod releases;
@@ -14,8 +17,9 @@ mod tree;
 mod worker;
 
 pub use bootstrap::{BootstrapRequest, Summary, Variant, bootstrap};
+pub use disk_file::Shape;
 pub use fetch::Patience;
-pub use store::{Images, Settings, StoredImage};
+pub use store::{Images, Settings, StoredDisk, StoredImage};
 
 /// Codes of the faults that this room raises; sentences and hints stand in `words/{en,es}/images.ftl`.
 pub mod codes {
@@ -55,4 +59,16 @@ pub mod codes {
     pub const NO_SUCH_FILE: Code = Code("IMG017");
     /// The file or directory holds no root tree.
     pub const NO_ROOT_TREE: Code = Code("IMG018");
+    /// The tree of a machine cannot be made a disk.
+    pub const MAKING_DISK: Code = Code("IMG019");
+    /// The tree of a machine does not fit on its disk.
+    pub const DISK_TOO_SMALL: Code = Code("IMG020");
+    /// The tree of a machine has no mke2fs.
+    pub const NO_MKE2FS: Code = Code("IMG021");
+    /// The image is a disk, which is no root tree.
+    pub const IS_DISK: Code = Code("IMG022");
+    /// The image is a CD-ROM.
+    pub const IS_CDROM: Code = Code("IMG023");
+    /// An image in a format of its own does not grow.
+    pub const CANNOT_GROW: Code = Code("IMG024");
 }

@@ -113,6 +113,7 @@ pub(crate) fn make(root: &Path, plan: &Plan<'_>, watcher: &dyn Watcher) -> Resul
     // Nobody but the jail touches the tree from here on.
     drop(worker);
     tree::write_status(root, &unpacked)?;
+    tree::add_files(root, crate::machine::of_image(&plan.include))?;
     let order: Vec<&Unpacked> = packages
         .iter()
         .filter_map(|p| unpacked.iter().find(|u| u.name == p.name))

@@ -2,7 +2,8 @@
 //!
 //! ```text
 //! images/<digest>/image.json    what is known of it
-//! images/<digest>/root          its tree, with unshifted ids
+//! images/<digest>/root          its tree, with unshifted ids, or
+//! images/<digest>/disk          its disk, raw or qcow2
 //! images/tmp/…                  images that are being made
 //! images/locks/…                one lock for every image that somebody makes or waits for
 //! ```
@@ -10,6 +11,7 @@
 //! An image appears by one rename and never changes afterwards but for the references in its `image.json`.
 
 use std::fs::{self, File};
+use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::time::{SystemTime, UNIX_EPOCH};
 
@@ -24,6 +26,7 @@ use serde::{Deserialize, Serialize};
 use crate::bootstrap::{Variant, architecture};
 use crate::codes;
 use crate::confine::{Reach, Tools};
+use crate::disk_file::{self, Shape};
 use crate::fetch::{Patience, hex};
 use crate::make::{Plan, make};
 use crate::releases::{SYSTEM, codename};
@@ -59,6 +62,19 @@ pub struct StoredImage {
     pub created: String,
     /// Whether it has an init at `/sbin/init`, and so can boot as a system container.
     pub has_init: bool,
+    /// The disk of an image that is no tree; it has no layers then.
+    pub disk: Option<StoredDisk>,
+}
+
+/// The disk of an image. It is never written: [`crate::machine::copy_disk`] gives a guest its own.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct StoredDisk {
+    /// Its file.
+    pub path: PathBuf,
+    /// Its format.
+    pub format: disk::Format,
+    /// Bytes of the disk as a machine sees it.
+    pub size: u64,
 }
 
 /// `image.json`.
@@ -72,6 +88,20 @@ struct Record {
     size: u64,
     created: String,
     has_init: bool,
+    /// Of an image that is a disk.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    disk: Option<Shape>,
+}
+
+/// What has been made in a scratch directory, and is to be kept.
+struct Made {
+    /// Name of the tree or disk in the directories of images.
+    name: &'static str,
+    /// Of its content, hexadecimal.
+    digest: String,
+    size: u64,
+    has_init: bool,
+    disk: Option<Shape>,
 }
 
 /// The images of one state directory.
@@ -94,12 +124,29 @@ impl Images {
         Ok(Images { settings, directory })
     }
 
-    /// The image of this reference, made when it is not here yet. Two calls for the same image do the work once.
+    /// The root tree of this reference, made when it is not here yet. Two calls for the same image do the work once.
     ///
     /// # Errors
-    /// [`codes::UNKNOWN`], and all that [`crate::bootstrap`] can raise.
+    /// [`codes::UNKNOWN`], [`codes::IS_DISK`], and all that [`crate::bootstrap`] can raise.
     pub fn ensure(&self, image: &ImageRef, include: &[String], watcher: &dyn Watcher) -> Result<StoredImage> {
-        if let ImageRef::Digest(_) = image {
+        let found = self.ensure_any(image, include, watcher)?;
+        match found.disk {
+            Some(_) => Err(Fault::new(codes::IS_DISK).arg("image", image)),
+            None => Ok(found),
+        }
+    }
+
+    /// As [`Images::ensure`]; the image may also be a disk.
+    ///
+    /// # Errors
+    /// [`codes::UNKNOWN`], [`codes::IS_CDROM`], what [`disk::detect`] refuses, and all that [`crate::bootstrap`] can raise.
+    pub fn ensure_any(
+        &self,
+        image: &ImageRef,
+        include: &[String],
+        watcher: &dyn Watcher,
+    ) -> Result<StoredImage> {
+        if let ImageRef::Digest(_) | ImageRef::Nothing = image {
             return self
                 .find(image, include)?
                 .ok_or_else(|| Fault::new(codes::UNKNOWN).arg("image", image));
@@ -114,6 +161,13 @@ impl Images {
             return self.refer(found, image);
         }
         let scratch = Scratch::new(&self.directory)?;
+        if let ImageRef::Path(path) = image
+            && Path::new(path).is_file()
+            && let Some(shape) = disk_file::recognise(Path::new(path))?
+        {
+            let made = import_disk(&scratch, Path::new(path), shape, watcher)?;
+            return self.keep(scratch, made, image, include, recipe);
+        }
         let root = scratch.path().join("root");
         fs::create_dir(&root).at(&root)?;
         match image {
@@ -121,7 +175,15 @@ impl Images {
             ImageRef::Path(path) => self.import(&root, Path::new(path), watcher)?,
             ImageRef::Digest(_) | ImageRef::Nothing => {}
         }
-        self.keep(scratch, image, include, recipe, watcher)
+        tell(watcher, "step-digest", "");
+        let made = Made {
+            name: "root",
+            digest: tree::digest(&root)?,
+            size: tree::size(&root)?,
+            has_init: has_init(&root),
+            disk: None,
+        };
+        self.keep(scratch, made, image, include, recipe)
     }
 
     /// All images, newest first.
@@ -227,11 +289,7 @@ impl Images {
 
     /// Unpacks an archive, or copies a directory as an archive would carry it.
     fn import(&self, root: &Path, source: &Path, watcher: &dyn Watcher) -> Result<()> {
-        watcher.progress(Progress {
-            step: "step-import".to_owned(),
-            detail: source.display().to_string(),
-            ..Progress::default()
-        });
+        tell(watcher, "step-import", &source.display().to_string());
         let missing = |_| Fault::new(codes::NO_SUCH_FILE).arg("path", source.display());
         let source = fs::canonicalize(source).map_err(missing)?;
         // Seen before a large directory of something else is copied.
@@ -266,24 +324,19 @@ impl Images {
         if is_tree(root) { Ok(()) } else { Err(no_tree()) }
     }
 
-    /// Gives a finished tree its name.
+    /// Gives a finished tree or disk its name.
     fn keep(
         &self,
         scratch: Scratch,
+        made: Made,
         image: &ImageRef,
         include: &[String],
         recipe: String,
-        watcher: &dyn Watcher,
     ) -> Result<StoredImage> {
-        watcher.progress(Progress {
-            step: "step-digest".to_owned(),
-            ..Progress::default()
-        });
-        let root = scratch.path().join("root");
-        let digest = tree::digest(&root)?;
+        let digest = made.digest;
         let target = self.directory.join(&digest);
         if let Some(mut record) = read(&target) {
-            // The same tree by another way: it answers to both from now on.
+            // The same content by another way: it answers to both from now on.
             record.recipes.push(recipe);
             write(&target, &record)?;
             return self.refer((target, record), image);
@@ -298,13 +351,14 @@ impl Images {
                 include: include.to_vec(),
             },
             recipes: vec![recipe],
-            size: tree::size(&root)?,
+            size: made.size,
             created: rfc3339(i64::try_from(since.as_secs()).unwrap_or(i64::MAX)),
-            has_init: has_init(&root),
+            has_init: made.has_init,
+            disk: made.disk,
         };
         let new = scratch.path().join("image");
         fs::create_dir(&new).at(&new)?;
-        fs::rename(&root, new.join("root")).at(&new)?;
+        fs::rename(scratch.path().join(made.name), new.join(made.name)).at(&new)?;
         write(&new, &record)?;
         fs::rename(&new, &target).at(&target)?;
         self.forget_older(image, include, &digest)?;
@@ -379,7 +433,6 @@ fn recipe(image: &ImageRef, include: &[String]) -> Result<String> {
             include.join(",")
         ),
         ImageRef::Path(path) => {
-            use std::os::unix::fs::MetadataExt;
             let missing = |_| Fault::new(codes::NO_SUCH_FILE).arg("path", path);
             let path = fs::canonicalize(path).map_err(missing)?;
             let m = fs::metadata(&path).at(&path)?;
@@ -424,10 +477,46 @@ fn has_init(root: &Path) -> bool {
     unpack::Root::open(root).is_ok_and(|root| root.lookup(c"sbin/init", rustix::fs::OFlags::PATH).is_ok())
 }
 
+/// Copies a disk file into the scratch directory.
+fn import_disk(scratch: &Scratch, source: &Path, shape: Shape, watcher: &dyn Watcher) -> Result<Made> {
+    tell(watcher, "step-import", &source.display().to_string());
+    let from = File::open(source).at(source)?;
+    let path = scratch.path().join("disk");
+    let to = File::create_new(&path).at(&path)?;
+    to.set_permissions(fs::Permissions::from_mode(0o600)).at(&path)?;
+    disk_file::copy(&from, &to, &path, watcher)?;
+    to.sync_all().at(&path)?;
+    let to = File::open(&path).at(&path)?;
+    Ok(Made {
+        name: "disk",
+        digest: disk_file::digest(&to, shape, &path, watcher)?,
+        size: to.metadata().at(&path)?.blocks() * 512,
+        has_init: false,
+        disk: Some(shape),
+    })
+}
+
+fn tell(watcher: &dyn Watcher, step: &str, detail: &str) {
+    watcher.progress(Progress {
+        step: step.to_owned(),
+        detail: detail.to_owned(),
+        ..Progress::default()
+    });
+}
+
 fn stored(directory: &Path, record: Record) -> StoredImage {
+    let disk = record.disk.map(|shape| StoredDisk {
+        path: directory.join("disk"),
+        format: shape.format,
+        size: shape.size,
+    });
     StoredImage {
         spec: record.spec,
-        layers: vec![directory.join("root")],
+        layers: match disk {
+            Some(_) => Vec::new(),
+            None => vec![directory.join("root")],
+        },
+        disk,
         size: record.size,
         created: record.created,
         has_init: record.has_init,

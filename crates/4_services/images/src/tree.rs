@@ -163,6 +163,20 @@ pub(crate) fn write_status(root: &Path, unpacked: &[Unpacked]) -> Result<()> {
     write(&policy, "#!/bin/sh\nexit 101\n", 0o755)
 }
 
+/// Writes files of ours, so that the packages' scripts find them.
+pub(crate) fn add_files(root: &Path, files: &[(&str, &str)]) -> Result<()> {
+    for (path, text) in files {
+        // The tree belongs to its packages, but none has run a script yet: a directory is a directory.
+        let parent = Path::new(path)
+            .parent()
+            .and_then(Path::to_str)
+            .unwrap_or_default();
+        make_dirs(root, &[parent])?;
+        write(&root.join(path), text, 0o644)?;
+    }
+    Ok(())
+}
+
 /// Tells apt which packages only came as dependencies, so that `apt autoremove` knows.
 pub(crate) fn mark_automatic<'a>(
     root: &Path,
