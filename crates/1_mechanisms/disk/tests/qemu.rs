@@ -225,6 +225,21 @@ fn what_is_not_read_here_is_refused_by_name() {
 }
 
 #[test]
+fn an_image_that_does_not_count_its_header_is_read_but_gets_no_new_clusters() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("d");
+    drop(Qcow2::create(new(&path), SIZE, CreateOptions::default()).unwrap());
+    let mut bytes = std::fs::read(&path).unwrap();
+    // The first entry of the refcount table, in the second cluster.
+    bytes[65536..65544].fill(0);
+    std::fs::write(&path, &bytes).unwrap();
+    let image = Qcow2::open(edit(&path), false).unwrap();
+    assert!(all(&image).iter().all(|byte| *byte == 0));
+    let error = image.write_at(&[1], 0).unwrap_err();
+    assert_eq!(error.kind(), std::io::ErrorKind::InvalidData);
+}
+
+#[test]
 fn the_refcount_table_grows_with_the_image() {
     // One table cluster of 512 bytes counts 8 MiB.
     let folder = tempfile::tempdir().unwrap();

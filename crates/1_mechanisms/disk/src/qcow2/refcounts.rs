@@ -217,6 +217,9 @@ impl Refcounts {
     /// Starts the block of a range that has none yet. Nothing in the range is in use, so the block takes its first
     /// cluster and counts itself.
     fn start_block(&mut self, file: &File, block: usize) -> io::Result<()> {
+        if block == 0 {
+            return Err(corrupt("the header is not counted"));
+        }
         let cluster = block as u64 * self.per_block;
         if cluster >> (OFFSET_BITS - self.cluster_bits) != 0 {
             return Err(io::ErrorKind::FileTooLarge.into());
