@@ -18,6 +18,8 @@ pub const PROTOCOL_VERSION: u32 = 1;
 
 /// Port of AF_VSOCK on which the agent listens; only the host (CID 2) is let in.
 pub const VSOCK_PORT: u32 = 1024;
+/// Port of the host that the agent knocks at, once, when the guest's system is up.
+pub const UP_PORT: u32 = 1025;
 
 /// Name of the virtio-console port that carries the protocol where there is no vsock.
 pub const CONSOLE_PORT: &str = "posada.agent";

@@ -97,6 +97,8 @@ pub enum Said {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case", tag = "event")]
 pub enum Event {
+    /// The guest's agent says that its system is up.
+    Up,
     /// The guest's kernel has panicked.
     Panicked,
     /// The machine stands still because a disk of the host is full.

@@ -29,6 +29,7 @@ struct News {
     events: VecDeque<Event>,
     broken: Option<Fault>,
     reached: bool,
+    up: bool,
 }
 
 impl Life {
@@ -69,6 +70,13 @@ impl Life {
                 news.events.push_back(event);
             }
         });
+    }
+
+    /// The guest's system is up; told once.
+    pub fn up(&self) {
+        if !std::mem::replace(&mut self.lock().up, true) {
+            self.event(Event::Up);
+        }
     }
 
     /// Whether processors shall stop at their next access, because the machine has ended.

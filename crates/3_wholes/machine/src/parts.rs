@@ -90,11 +90,17 @@ pub struct Told {
 /// Context identifier of the guest; 2 is the host (virtio 1.2, section 5.10.4).
 const GUEST_CID: u32 = 3;
 
-/// The host offers nothing to guests that connect to it.
-struct NoServices;
+/// Port of the host at which the guest's agent knocks when its system is up.
+const UP_PORT: u32 = 1025;
 
-impl VsockHost for NoServices {
-    fn accept(&self, _port: u32, _guest_port: u32) -> Option<std::os::unix::net::UnixStream> {
+/// The host hears when the guest is up, and offers nothing else to guests that connect to it.
+struct Ears(Arc<Life>);
+
+impl VsockHost for Ears {
+    fn accept(&self, port: u32, _guest_port: u32) -> Option<std::os::unix::net::UnixStream> {
+        if port == UP_PORT {
+            self.0.up();
+        }
         None
     }
 }
@@ -229,7 +235,12 @@ impl Parts {
     pub fn common(&mut self, ground: &Ground, random: Arc<dyn Random>) -> Result<()> {
         let rng = Rng::new("rng", random, &ground.crew).or_fault(|| unbuildable("rng"))?;
         self.virtio(ground, rng)?;
-        let vsock = Vsock::new("vsock", GUEST_CID, Arc::new(NoServices), &ground.crew);
+        let vsock = Vsock::new(
+            "vsock",
+            GUEST_CID,
+            Arc::new(Ears(Arc::clone(&ground.life))),
+            &ground.crew,
+        );
         let vsock = vsock.or_fault(|| unbuildable("vsock"))?;
         self.connector = Some(vsock.connector());
         self.virtio(ground, vsock)?;

@@ -5,7 +5,7 @@ use std::io::Write;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::fs::DirBuilderExt;
 use std::os::unix::net::UnixStream;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use engine::protocol::{FileJob, Told};
 use engine::{
@@ -233,6 +233,19 @@ impl Machine {
         })
     }
 
+    /// What happens to a machine, as shims tell it.
+    fn hear(&mut self, event: Event) -> Option<Told> {
+        match event {
+            Event::Up => {
+                self.jailed.set_booted();
+                None
+            }
+            Event::Panicked => Some(Told::Panicked),
+            Event::DiskFull { disk } => Some(Told::DiskFull { disk }),
+            Event::DiskError { disk, error } => Some(Told::DiskError { disk, error }),
+        }
+    }
+
     fn monitor(&mut self) -> Result<&mut Monitor> {
         let name = self.jailed.plan().name.clone();
         self.monitor
@@ -288,6 +301,9 @@ impl Instance for Machine {
         }
         self.console = Some(ConsoleEnd::Terminal { pty });
         self.monitor = Some(monitor);
+        // Only a machine that we give an agent tells of its boot.
+        let told = matches!(self.hardware()?.boot, MachineBoot::Disk { .. });
+        self.jailed.status_mut().booting = told && agent_program().is_some();
         Ok(())
     }
 
@@ -356,7 +372,7 @@ impl Guest for Machine {
             .as_mut()
             .map(Monitor::take_events)
             .unwrap_or_default();
-        events.into_iter().map(told).collect()
+        events.into_iter().filter_map(|event| self.hear(event)).collect()
     }
 
     /// Through the agent of a running guest; otherwise in the tree that its disk will be made of, in a jail as a container's.
@@ -449,15 +465,6 @@ impl Accounting for Machine {
     }
 }
 
-/// What happens to a machine, as shims tell it.
-fn told(event: Event) -> Told {
-    match event {
-        Event::Panicked => Told::Panicked,
-        Event::DiskFull { disk } => Told::DiskFull { disk },
-        Event::DiskError { disk, error } => Told::DiskError { disk, error },
-    }
-}
-
 /// What executes the machine: KVM where it really works, else the software CPU.
 fn processor(wanted: MachineEngine, fds: &mut Descriptors) -> Result<Processor> {
     if wanted == MachineEngine::Software {
@@ -480,6 +487,12 @@ pub fn open_image(file: File, format: &str, read_only: bool) -> Result<Box<dyn d
         disk::Format::Raw
     };
     disk::open(file, format, read_only)
+}
+
+/// The agent's executable, which lies beside this one.
+fn agent_program() -> Option<PathBuf> {
+    let path = std::env::current_exe().ok()?.with_file_name("posada-agent");
+    path.exists().then_some(path)
 }
 
 /// The agent's executable as an archive that is unpacked over the guest's initrd; none where it is not installed.

@@ -12,11 +12,13 @@ use rustix::fs::{Mode, OFlags};
 
 use super::exec::PATH;
 use super::sys;
-use crate::protocol::{CONSOLE_PORT, VSOCK_PORT};
+use crate::protocol::{CONSOLE_PORT, UP_PORT, VSOCK_PORT};
 
 /// How often is looked for what is missing: at first, and when something has been found or nothing for a minute.
 const HASTE: Duration = Duration::from_millis(250);
 const LEISURE: Duration = Duration::from_secs(5);
+/// How often systemd is asked whether the boot is over.
+const BOOTING: Duration = Duration::from_secs(1);
 const HASTY: u32 = 240;
 /// How often modules are loaded in vain before nothing more is expected of it in this root directory.
 const LOADS: u32 = 5;
@@ -42,6 +44,8 @@ pub struct Doors {
     /// Looks and loads in vain in this root directory.
     looks: u32,
     loads: u32,
+    /// The host was told that the system is up.
+    told: bool,
 }
 
 impl Doors {
@@ -156,9 +160,17 @@ impl Doors {
         }
         let found = if port { None } else { console_port() };
         let ready = port || found.is_some() || (self.vsock.is_some() && has_transport());
+        if !self.told && !busy && self.vsock.is_some() && has_transport() && super::facts::is_up() {
+            self.told = sys::connect_vsock(sys::CID_HOST, UP_PORT).is_ok();
+        }
         self.looks = self.looks.saturating_add(1);
         let hasty = !ready && self.looks < HASTY;
-        self.next = Some(Instant::now() + if hasty { HASTE } else { LEISURE });
+        let pause = match (hasty, self.told) {
+            (true, _) => HASTE,
+            (false, false) => BOOTING,
+            (false, true) => LEISURE,
+        };
+        self.next = Some(Instant::now() + pause);
         found
     }
 }

@@ -44,6 +44,12 @@ fn os_release(text: &str) -> BTreeMap<String, String> {
     found
 }
 
+/// Whether the system is up, as far as it tells: with another init than systemd at once.
+#[must_use]
+pub fn is_up() -> bool {
+    !matches!(boot(), Some(Boot::Starting | Boot::Unknown))
+}
+
 /// What systemd says of the boot, without waiting for its end.
 fn boot() -> Option<Boot> {
     if !Path::new("/run/systemd/system").is_dir() {

@@ -51,6 +51,32 @@ pub fn listen_vsock(port: u32) -> io::Result<OwnedFd> {
     Ok(socket)
 }
 
+/// Begins to connect to a vsock port; the connection may come or not.
+///
+/// # Errors
+/// Those of socket(2) and connect(2), but for EINPROGRESS.
+pub fn connect_vsock(cid: u32, port: u32) -> io::Result<OwnedFd> {
+    let kind = libc::SOCK_STREAM | libc::SOCK_CLOEXEC | libc::SOCK_NONBLOCK;
+    // SAFETY: socket touches no memory.
+    let number = unsafe { libc::socket(libc::AF_VSOCK, kind, 0) };
+    if number < 0 {
+        return Err(io::Error::last_os_error());
+    }
+    // SAFETY: the descriptor is new and nobody else's.
+    let socket = unsafe { OwnedFd::from_raw_fd(number) };
+    // SAFETY: all bytes zero is a sockaddr_vm.
+    let mut address: libc::sockaddr_vm = unsafe { std::mem::zeroed() };
+    address.svm_family = libc::AF_VSOCK as libc::sa_family_t;
+    address.svm_cid = cid;
+    address.svm_port = port;
+    // SAFETY: the address is a sockaddr_vm of the length told, alive during the call.
+    let done = unsafe { libc::connect(socket.as_raw_fd(), (&raw const address).cast(), VSOCK_LENGTH) };
+    match io::Error::last_os_error() {
+        error if done < 0 && error.raw_os_error() != Some(libc::EINPROGRESS) => Err(error),
+        _ => Ok(socket),
+    }
+}
+
 /// Takes a connection of a vsock listener: the socket (non-blocking) and the context id that it comes from.
 ///
 /// # Errors
