@@ -51,6 +51,18 @@ cli-next-system =
       posada shell { $name }          a root shell inside
       posada exec { $name } -- CMD    run one command
       posada logs -f { $name }        its console
+cli-launched-processor = { $by }
+cli-by-kvm = It runs on the host's processor, by KVM.
+cli-by-software = It runs on the software CPU.
+cli-by-software-because = It runs on the software CPU: { $why }.
+cli-next-machine =
+    Next:
+      posada console { $name }        its serial console (Ctrl-a x leaves it)
+      posada shell { $name }          a root shell inside, once its system is up
+      posada vnc { $name }            its screen
+cli-vnc-address = Address   { $address }
+cli-vnc-password = Password  { $password }
+cli-screenshot = What the screen shows is in { $file }
 cli-next-command =
     Next:
       posada logs -f { $name }        its output
@@ -101,6 +113,17 @@ cli-show-reason = Reason
 cli-show-exit = Last end
 cli-show-restarts = Restarts
 cli-show-created = Created
+cli-show-kind = Kind
+cli-kind-container = container
+cli-kind-machine = machine
+cli-show-processor = Runs by
+cli-show-processors = Processors
+cli-show-disks = Disks
+cli-show-iso = CD-ROM
+cli-show-kernel = Kernel
+cli-show-initrd = Initrd
+cli-show-append = Command line
+cli-show-keymap = Keymap
 cli-show-image = Image
 cli-show-digest = Digest
 cli-show-command = Command
@@ -122,6 +145,9 @@ cli-flag-protect = protected
 cli-flag-privileged = privileged
 cli-flag-nesting = nesting
 cli-flag-ephemeral = removed when it stops
+cli-flag-firmware = starts by firmware
+cli-flag-headless = no screen
+cli-flag-discard-writes = what it writes is thrown away when it stops
 cli-explain-commands = The same by hand
 
 # Networks.
@@ -234,3 +260,5 @@ CLI033 = this needs root
     .hint = put sudo before the command
 CLI034 = guest { $name } has ended already: { $exit }
     .hint = posada logs { $name } shows what it said; posada events tells whether memory was short
+CLI035 = { $option } is for machines
+    .hint = add --vm

@@ -59,6 +59,10 @@ cli-value = placeholders
     .key-value = KEY=VALUE
     .cmd = CMD
     .dir-file = DIR|FILE
+    .size-file = SIZE|FILE
+    .text = TEXT
+    .flavour = FLAVOUR
+    .keymap = KEYMAP
     .host-guest--ro- = HOST:GUEST[:ro]
     .locale = LOCALE
     .arch = ARCH
@@ -90,7 +94,7 @@ cli-common = Arguments that mean the same everywhere
     .cpu-pin = Processors it may run on, as in 0-3,8
     .pids = Most processes and threads
     .follow = Go on with what comes
-    .image = A release (debian/12), a file (file:rootfs.tar.zst), a directory (./tree) or a digest (sha256:…)
+    .image = A release (debian/12), a file (file:rootfs.tar.zst), a directory (./tree), a digest (sha256:…), or none for a machine that starts from something else
     .dry-run = Only show what would be done
 
 cli-launch = Make a guest from an image and start it
@@ -99,6 +103,8 @@ cli-launch = Make a guest from an image and start it
         posada launch debian/12 srv --include openssh-server --user ana --ssh-key k.pub --publish 2200:22
         posada launch debian/12 db --memory 512M --cpus 1.5 --mount ./data:/srv/data
         posada launch --rm debian/12 job -- sh -c 'echo hello'
+        posada launch debian/12 box --vm --memory 512M --disk 4G
+        posada launch --vm --iso installer.iso --disk 8G --firmware box
     .name = Name of the guest; a pleasant one is made up when absent
     .command = Run this instead of the distribution's init: an application container
     .publish = Hand a port of this host on to the guest: [IP:]HOST:GUEST[/udp]; may be given several times
@@ -135,6 +141,17 @@ cli-launch = Make a guest from an image and start it
     .on-crash = What follows when it crashes
     .stop-signal = Signal of a graceful stop, as in SIGTERM
     .protect = Refuse to stop or remove it
+    .vm = A machine with its own kernel instead of a container
+    .disk = Size of the disk made from the image (4G unless told), or of an empty one; or a raw or qcow2 file of this host, with :ro behind it for reading only; may be given several times
+    .iso = CD-ROM image of this host, which starts
+    .kernel = Kernel of this host instead of the disk's own
+    .initrd = Initrd of that kernel
+    .append = Added to the kernel's command line; with --kernel all of it
+    .kernel-flavour = Which of the distribution's kernels the disk gets
+    .firmware = Start by firmware (SeaBIOS) and the disk's own boot loader
+    .headless = No screen and keyboard
+    .keymap = Keyboard of who types at its screen
+    .ephemeral = Throw away what it writes to its disks when it stops
     .engine = How it is virtualized
     .detach = Do not wait until it runs
 
@@ -215,6 +232,7 @@ cli-logs = Show what a guest wrote to its console
         posada logs -f --tail 20 web
     .guest = Its name
     .tail = Only the last lines, so many
+    .firmware = What a machine's firmware said instead
 
 cli-events = Show what happened
     .examples =
@@ -268,6 +286,21 @@ cli-console = Attach to the console of a guest; Ctrl-a x leaves it
         posada console web
     .guest = Its name
 
+cli-vnc = Show where the screen of a machine is served, and the password for it
+    .examples =
+        posada vnc db
+        posada vnc db --format json
+    .guest = Its name
+
+cli-screenshot = Show what is on the screen of a machine, as a picture or as text
+    .examples =
+        posada screenshot db
+        posada screenshot db --text
+        posada screenshot db db.png
+    .guest = Its name
+    .file = File for it; NAME.png for a picture unless told, - for standard output
+    .text = As text
+
 cli-ssh = Connect to a guest by ssh, whatever its address is
     .examples =
         posada ssh web
@@ -289,9 +322,12 @@ cli-set = Change settings of a guest, also while it runs
         posada set web memory=1G cpus=2
         posada set web protect=true label.tier=front
         posada set web --memory none
+        posada set db --iso none
     .guest = Its name
     .setting = Settings; the value none takes one away
     .label = Label to set; an empty value takes it away
+    .iso = CD-ROM image for a machine's drive; none ejects it
+    .append = What is added to the command line of a machine's kernel
 
 cli-publish = Hand ports of this host on to a guest
     .examples =

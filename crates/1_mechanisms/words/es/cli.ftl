@@ -51,6 +51,18 @@ cli-next-system =
       posada shell { $name }          un intérprete de root dentro
       posada exec { $name } -- ORDEN  ejecuta una orden
       posada logs -f { $name }        su consola
+cli-launched-processor = { $by }
+cli-by-kvm = Corre en el procesador del anfitrión, con KVM.
+cli-by-software = Corre en la CPU por software.
+cli-by-software-because = Corre en la CPU por software: { $why }.
+cli-next-machine =
+    Para seguir:
+      posada console { $name }        su consola serie (Ctrl-a x la deja)
+      posada shell { $name }          un intérprete de root dentro, cuando su sistema esté en marcha
+      posada vnc { $name }            su pantalla
+cli-vnc-address = Dirección   { $address }
+cli-vnc-password = Contraseña  { $password }
+cli-screenshot = Lo que muestra la pantalla está en { $file }
 cli-next-command =
     Para seguir:
       posada logs -f { $name }        su salida
@@ -101,6 +113,17 @@ cli-show-reason = Motivo
 cli-show-exit = Último final
 cli-show-restarts = Reinicios
 cli-show-created = Creado
+cli-show-kind = Clase
+cli-kind-container = contenedor
+cli-kind-machine = máquina
+cli-show-processor = Corre con
+cli-show-processors = Procesadores
+cli-show-disks = Discos
+cli-show-iso = CD-ROM
+cli-show-kernel = Núcleo
+cli-show-initrd = Initrd
+cli-show-append = Línea de órdenes
+cli-show-keymap = Teclado
 cli-show-image = Imagen
 cli-show-digest = Resumen
 cli-show-command = Orden
@@ -122,6 +145,9 @@ cli-flag-protect = protegido
 cli-flag-privileged = privilegiado
 cli-flag-nesting = anidamiento
 cli-flag-ephemeral = se elimina al parar
+cli-flag-firmware = arranca por firmware
+cli-flag-headless = sin pantalla
+cli-flag-discard-writes = lo que escribe se pierde al parar
 cli-explain-commands = Lo mismo a mano
 
 # Redes.
@@ -234,3 +260,5 @@ CLI033 = esto necesita root
     .hint = ponga sudo delante de la orden
 CLI034 = el huésped { $name } ya ha terminado: { $exit }
     .hint = posada logs { $name } muestra lo que dijo; posada events dice si le faltó memoria
+CLI035 = { $option } es para máquinas
+    .hint = añada --vm

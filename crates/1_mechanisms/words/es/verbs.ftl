@@ -59,6 +59,10 @@ cli-value = huecos
     .key-value = CLAVE=VALOR
     .cmd = ORDEN
     .dir-file = DIR|ARCHIVO
+    .size-file = TAMAÑO|ARCHIVO
+    .text = TEXTO
+    .flavour = VARIEDAD
+    .keymap = TECLADO
     .host-guest--ro- = ANFITRIÓN:HUÉSPED[:ro]
     .locale = LOCALE
     .arch = ARQUITECTURA
@@ -90,7 +94,7 @@ cli-common = Argumentos que significan lo mismo en todas partes
     .cpu-pin = Procesadores en los que puede correr, como 0-3,8
     .pids = Máximo de procesos e hilos
     .follow = Continuar con lo que llegue
-    .image = Una versión (debian/12), un archivo (file:rootfs.tar.zst), un directorio (./arbol) o un resumen (sha256:…)
+    .image = Una versión (debian/12), un archivo (file:rootfs.tar.zst), un directorio (./arbol), un resumen (sha256:…), o none para una máquina que arranca de otra cosa
     .dry-run = Mostrar solo lo que se haría
 
 cli-launch = Crea un huésped a partir de una imagen y lo arranca
@@ -99,6 +103,8 @@ cli-launch = Crea un huésped a partir de una imagen y lo arranca
         posada launch debian/12 srv --include openssh-server --user ana --ssh-key k.pub --publish 2200:22
         posada launch debian/12 db --memory 512M --cpus 1.5 --mount ./datos:/srv/datos
         posada launch --rm debian/12 tarea -- sh -c 'echo hola'
+        posada launch debian/12 caja --vm --memory 512M --disk 4G
+        posada launch --vm --iso instalador.iso --disk 8G --firmware caja
     .name = Nombre del huésped; si falta, se inventa uno agradable
     .command = Ejecutar esto en vez del init de la distribución: un contenedor de aplicación
     .publish = Llevar un puerto de este anfitrión al huésped: [IP:]ANFITRIÓN:HUÉSPED[/udp]; se puede repetir
@@ -135,6 +141,17 @@ cli-launch = Crea un huésped a partir de una imagen y lo arranca
     .on-crash = Qué sigue cuando se cae
     .stop-signal = Señal de una parada ordenada, como SIGTERM
     .protect = Negarse a pararlo o eliminarlo
+    .vm = Una máquina con su propio núcleo en vez de un contenedor
+    .disk = Tamaño del disco que se hace de la imagen (4G si no se dice otra cosa), o de uno vacío; o un archivo raw o qcow2 de este anfitrión, con :ro detrás para solo leerlo; se puede repetir
+    .iso = Imagen de CD-ROM de este anfitrión, que arranca
+    .kernel = Núcleo de este anfitrión en vez del que lleva el disco
+    .initrd = Initrd de ese núcleo
+    .append = Se añade a la línea de órdenes del núcleo; con --kernel, toda ella
+    .kernel-flavour = Cuál de los núcleos de la distribución recibe el disco
+    .firmware = Arrancar por firmware (SeaBIOS) y el cargador del propio disco
+    .headless = Sin pantalla ni teclado
+    .keymap = Teclado de quien escribe ante su pantalla
+    .ephemeral = Perder al parar lo que escriba en sus discos
     .engine = Cómo se virtualiza
     .detach = No esperar a que esté en marcha
 
@@ -215,6 +232,7 @@ cli-logs = Muestra lo que un huésped ha escrito en su consola
         posada logs -f --tail 20 web
     .guest = Su nombre
     .tail = Solo las últimas líneas, tantas
+    .firmware = En su lugar, lo que dijo el firmware de una máquina
 
 cli-events = Muestra lo que ha pasado
     .examples =
@@ -268,6 +286,21 @@ cli-console = Se conecta a la consola de un huésped; Ctrl-a x la deja
         posada console web
     .guest = Su nombre
 
+cli-vnc = Muestra dónde se sirve la pantalla de una máquina, y su contraseña
+    .examples =
+        posada vnc db
+        posada vnc db --format json
+    .guest = Su nombre
+
+cli-screenshot = Muestra lo que hay en la pantalla de una máquina, como imagen o como texto
+    .examples =
+        posada screenshot db
+        posada screenshot db --text
+        posada screenshot db db.png
+    .guest = Su nombre
+    .file = Archivo para ello; NOMBRE.png para una imagen si no se dice otro, - para la salida estándar
+    .text = Como texto
+
 cli-ssh = Se conecta a un huésped por ssh, sea cual sea su dirección
     .examples =
         posada ssh web
@@ -289,9 +322,12 @@ cli-set = Cambia ajustes de un huésped, también en marcha
         posada set web memory=1G cpus=2
         posada set web protect=true label.nivel=frontal
         posada set web --memory none
+        posada set db --iso none
     .guest = Su nombre
     .setting = Ajustes; el valor none quita uno
     .label = Etiqueta que poner; un valor vacío la quita
+    .iso = Imagen de CD-ROM para la unidad de una máquina; none la expulsa
+    .append = Lo que se añade a la línea de órdenes del núcleo de una máquina
 
 cli-publish = Lleva puertos de este anfitrión a un huésped
     .examples =

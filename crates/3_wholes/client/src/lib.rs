@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use fault::Result;
 use model::api::{
-    ExecRequest, Explanation, Finding, GuestStats, LaunchRequest, PasswdRequest, PublishRequest,
+    Display, ExecRequest, Explanation, Finding, GuestStats, LaunchRequest, PasswdRequest, PublishRequest,
     RenameRequest, Session, SpecPatch, StopRequest, TrashEntry, VersionInfo,
 };
 use model::{Guest, Id, Image, Network, Operation};
@@ -244,6 +244,17 @@ impl Client {
         self.bare("POST", &guest(name, "/console"))
     }
 
+    /// `POST /v1/guests/{name}/vnc`: where the screen of a machine is served.
+    pub fn vnc(&self, name: &str) -> Result<Display> {
+        self.bare("POST", &guest(name, "/vnc"))
+    }
+
+    /// `GET /v1/guests/{name}/screenshot`: what the screen of a machine shows, a PNG picture or text.
+    pub fn screenshot(&self, name: &str, text: bool) -> Result<Answer> {
+        let target = guest(name, &format!("/screenshot?text={text}"));
+        http::send(&self.socket, "GET", &target, Body::Empty, None)
+    }
+
     /// `GET /v1/guests/{name}/wait`: the guest, as soon as it is `running`, `stopped` or has an `ip` (the words of
     /// `conditions`), or the daemon's fault after `timeout` seconds.
     pub fn wait(&self, name: &str, conditions: &[&str], timeout: Option<u64>) -> Result<Guest> {
@@ -269,9 +280,10 @@ impl Client {
         self.get(&guest(name, "/explain"))
     }
 
-    /// `GET /v1/guests/{name}/logs`: the console log as a stream; with `follow` it goes on as long as the guest.
-    pub fn logs(&self, name: &str, tail: Option<u64>, follow: bool) -> Result<Answer> {
-        let mut query = format!("/logs?follow={follow}");
+    /// `GET /v1/guests/{name}/logs`: the log of `console` or `firmware` as a stream; with `follow` it goes on as long
+    /// as the guest.
+    pub fn logs(&self, name: &str, source: &str, tail: Option<u64>, follow: bool) -> Result<Answer> {
+        let mut query = format!("/logs?source={source}&follow={follow}");
         if let Some(lines) = tail {
             query.push_str(&format!("&tail={lines}"));
         }

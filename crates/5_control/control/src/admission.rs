@@ -8,9 +8,10 @@ use fault::{Fault, Result};
 use model::{GuestKind, GuestSpec, ImageRef, Init, Limits, MountSpec, Name, Phase, Publish, Setup};
 
 use crate::codes::{
-    KIND_ABSENT, LIMIT_INVALID, NAME_TAKEN, NETWORK_UNKNOWN, NOT_RUNNING, PORT_TAKEN, PROTECTED, RUNNING,
-    SPEC_INVALID, VALUE_INVALID, WRONG_PHASE,
+    LIMIT_INVALID, NAME_TAKEN, NETWORK_UNKNOWN, NOT_RUNNING, PORT_TAKEN, PROTECTED, RUNNING, SPEC_INVALID,
+    VALUE_INVALID, WRONG_PHASE,
 };
+use crate::hardware;
 
 /// Least memory that a guest can be limited to, in bytes: below it no process starts.
 const LEAST_MEMORY: u64 = 4 << 20;
@@ -24,6 +25,8 @@ pub struct Known {
     pub published: Vec<(Name, Publish)>,
     /// Names of the networks.
     pub networks: BTreeSet<Name>,
+    /// Bytes of memory of this host, where that is known.
+    pub host_memory: Option<u64>,
 }
 
 /// What may be asked of a guest that exists.
@@ -121,8 +124,9 @@ pub fn name(known: &Known, name: &Name) -> Result<()> {
 /// # Errors
 /// The code of what is wrong; its arguments name the field.
 pub fn spec(known: &Known, spec: &GuestSpec) -> Result<()> {
-    if spec.kind != GuestKind::Container {
-        return Err(Fault::new(KIND_ABSENT).arg("kind", "machine"));
+    match spec.kind {
+        GuestKind::Container => hardware::container(spec)?,
+        GuestKind::Machine => hardware::machine(known, spec)?,
     }
     if let ImageRef::Path(path) = &spec.image
         && !path.starts_with('/')
@@ -422,6 +426,7 @@ fn value(field: &str, text: impl std::fmt::Display) -> Fault {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::codes::{IMAGE_NEEDED, NOT_FOR_CONTAINERS};
     use serde_json::json;
 
     fn known() -> Known {
@@ -435,6 +440,7 @@ mod tests {
             names: ["web".parse().unwrap()].into(),
             published: vec![("web".parse().unwrap(), port(8000))],
             networks: ["default".parse().unwrap()].into(),
+            host_memory: Some(8 << 30),
         }
     }
 
@@ -448,7 +454,8 @@ mod tests {
     fn a_plain_spec_is_admitted_and_a_senseless_one_is_refused_by_its_code() {
         assert_eq!(spec(&known(), &spec_of(json!({}))), Ok(()));
         for (fields, code) in [
-            (json!({ "kind": "machine" }), KIND_ABSENT),
+            (json!({ "machine": {} }), NOT_FOR_CONTAINERS),
+            (json!({ "image": "none" }), IMAGE_NEEDED),
             (json!({ "image": "./tree" }), VALUE_INVALID),
             (
                 json!({ "publish": [{ "host_port": 8000, "guest_port": 1 }] }),

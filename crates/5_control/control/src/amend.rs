@@ -1,5 +1,7 @@
 //! Changing a guest that exists: its specification, name, passwords.
 
+use std::path::Path;
+
 use engine::protocol::Request;
 use fault::{Fault, Result};
 use model::{GuestSpec, Id, Name, Unenforced};
@@ -7,7 +9,8 @@ use ops::{Kind, Step, Work, nothing};
 use serde::{Deserialize, Serialize};
 use store::{Expected, Txn};
 
-use crate::codes::NAME_TAKEN;
+use crate::codes::{NAME_TAKEN, NOT_RUNNING};
+use crate::hardware::{self, is_machine};
 use crate::house::{House, fact};
 use crate::merge;
 use crate::power::{look_again, running, setup_failed};
@@ -49,7 +52,12 @@ fn apply(house: &House, id: &Id, from: &GuestSpec, to: &GuestSpec) -> Result<Vec
             house.networks.publish(id, &to.publish)?;
         }
         if has("limits") {
-            unenforced = Some(house.shim(&stored)?.limit(to.limits.clone())?);
+            // A machine keeps the memory that it was started with.
+            let limits = match house.memory_in_use(id).filter(|_| is_machine(to)) {
+                Some(memory) => hardware::limits(&to.limits, memory),
+                None => to.limits.clone(),
+            };
+            unenforced = Some(house.shim(&stored)?.limit(limits)?);
         }
         if has("policies") {
             house.shim(&stored)?.call(Request::Amend {
@@ -67,11 +75,40 @@ fn apply(house: &House, id: &Id, from: &GuestSpec, to: &GuestSpec) -> Result<Vec
         let event = fact("guest.changed", &stored.guest.name, &fields);
         Ok(txn.event(&event))
     })?;
-    Ok(if up {
-        merge::at_next_start(&changed)
-    } else {
-        Vec::new()
-    })
+    if !up {
+        return Ok(Vec::new());
+    }
+    let mut pending = merge::at_next_start(&changed);
+    if is_machine(to) {
+        pending.retain(|field| field != "machine");
+        pending.extend(machine_at_next_start(house, &stored, from, to)?);
+    }
+    Ok(pending)
+}
+
+/// Of a machine's memory and hardware, what it takes up only when it starts again; the medium of its CD-ROM drive is
+/// changed at once, where it has one.
+fn machine_at_next_start(
+    house: &House,
+    stored: &StoredGuest,
+    from: &GuestSpec,
+    to: &GuestSpec,
+) -> Result<Vec<String>> {
+    let mut waiting = hardware::changed(from, to);
+    if waiting.iter().any(|field| field == "iso") {
+        let iso = to.machine.as_ref().and_then(|hardware| hardware.iso.as_deref());
+        match house.shim(stored)?.medium(hardware::CDROM, iso.map(Path::new)) {
+            Ok(()) => waiting.retain(|field| field != "iso"),
+            // It was started without a drive, or is not far enough to have one.
+            Err(fault) if fault.is(engine::protocol::FACET_ABSENT) => {}
+            Err(fault) => return Err(fault),
+        }
+    }
+    let mut pending: Vec<String> = waiting.iter().map(|field| format!("machine.{field}")).collect();
+    if from.limits.memory != to.limits.memory {
+        pending.push("limits.memory".to_owned());
+    }
+    Ok(pending)
 }
 
 fn set(house: &House, work: &mut Work) -> Result<()> {
@@ -117,7 +154,9 @@ fn rename(house: &House, work: &mut Work) -> Result<()> {
     }
     give_name(house, &renaming.id, &renaming.old, &renaming.new)?;
     let stored = house.guest(&renaming.id)?;
-    if stored.guest.spec.hostname.is_none() && running(house, &renaming.id)? {
+    let spec = &stored.guest.spec;
+    // A machine's name inside is its own matter once its disk is made.
+    if spec.hostname.is_none() && !is_machine(spec) && running(house, &renaming.id)? {
         work.yields("pending", "hostname");
         work.notice("notice-next-start");
     }
@@ -143,6 +182,11 @@ fn password(house: &House, work: &mut Work) -> Result<()> {
         let shim = house.shim(&stored)?;
         (stored, shim)
     } else {
+        let stored = house.guest(&wanted.id)?;
+        if is_machine(&stored.guest.spec) {
+            // Its users are on its disk, and only the agent inside gets there.
+            return Err(Fault::new(NOT_RUNNING).arg("name", &stored.guest.name));
+        }
         house.raise(&wanted.id)?
     };
     let (plan, input) = crate::setup::password(&wanted.user, &wanted.hash);

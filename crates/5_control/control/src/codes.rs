@@ -52,3 +52,27 @@ pub const CONDITION_UNKNOWN: Code = Code("GST023");
 pub const DISK_FULL: Code = Code("GST024");
 /// Another daemon uses the run directory.
 pub const RUN_DIR_TAKEN: Code = Code("GST025");
+/// A machine's memory is more than this host has.
+pub const MEMORY_BEYOND_HOST: Code = Code("GST026");
+/// Only machines have this.
+pub const NOT_FOR_CONTAINERS: Code = Code("GST027");
+/// No machine has this.
+pub const NOT_FOR_MACHINES: Code = Code("GST028");
+/// A machine starts its own system, not a command.
+pub const COMMAND_IN_MACHINE: Code = Code("GST029");
+/// A disk file cannot be used.
+pub const DISK_UNUSABLE: Code = Code("GST030");
+/// The guest is no machine.
+pub const NO_MACHINE: Code = Code("GST031");
+/// A guest that runs has this disk.
+pub const DISK_TAKEN: Code = Code("GST032");
+/// A kernel, an initrd or a CD-ROM image cannot be used.
+pub const FILE_UNUSABLE: Code = Code("GST033");
+/// A machine has neither an image nor anything else to start from.
+pub const NOTHING_TO_BOOT: Code = Code("GST034");
+/// A container has no image.
+pub const IMAGE_NEEDED: Code = Code("GST035");
+/// Only in the tree of an image is there a system to be set up.
+pub const NEEDS_IMAGE: Code = Code("GST036");
+/// The guest has no screen.
+pub const NO_SCREEN: Code = Code("GST037");

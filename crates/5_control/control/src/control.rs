@@ -1,6 +1,7 @@
 //! The control plane as the doors see it: every verb, on every noun.
 
 use std::collections::BTreeMap;
+use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, MutexGuard, OnceLock, PoisonError, Weak};
 use std::time::Duration;
@@ -11,8 +12,8 @@ use engine::{ExecPlan, Plan};
 use fault::{Fault, OrFault, Result};
 use images::Images;
 use model::api::{
-    ExecRequest, GuestStats, LaunchRequest, PasswdRequest, PublishRequest, RenameRequest, Session, SpecPatch,
-    StopRequest, TrashEntry,
+    Display, ExecRequest, GuestStats, LaunchRequest, PasswdRequest, PublishRequest, RenameRequest, Session,
+    SpecPatch, StopRequest, TrashEntry,
 };
 use model::{Event, Guest, GuestSpec, GuestStatus, Id, Name, Operation, Phase};
 use networks::Networks;
@@ -22,14 +23,17 @@ use store::{Expected, Store, Txn};
 
 use crate::admission::{self, Go, Known, Verb};
 use crate::amend::{Change, Password, Renaming};
-use crate::codes::{CONDITION_UNKNOWN, MOUNT_MISSING, RUN_DIR_TAKEN, VALUE_INVALID, WAIT_OVER};
+use crate::codes::{
+    CONDITION_UNKNOWN, KIND_ABSENT, MOUNT_MISSING, NO_MACHINE, NO_SCREEN, NOT_RUNNING, RUN_DIR_TAKEN,
+    VALUE_INVALID, WAIT_OVER,
+};
 use crate::copies::{self, Files};
 use crate::house::{House, Settings, broken, event_of, fact, make_dir};
 use crate::power::On;
 use crate::records::{FORMAT, StoredGuest, guest_key, name_key, now_ms, range_key};
 use crate::remove::{self, Removal};
 use crate::watch::Watch;
-use crate::{adopt, amend, ids, launch, merge, names, nouns, power};
+use crate::{adopt, amend, disks, hardware, ids, launch, merge, names, nouns, power};
 
 /// How long a shim may take to greet whoever only wants to know what its guest uses.
 const GLANCE: Duration = Duration::from_secs(1);
@@ -171,7 +175,7 @@ impl Control {
         let _judged = self.admission();
         let mut stored = self.admit(request)?;
         let spec = &stored.guest.spec;
-        let include = crate::setup::packages(&spec.setup);
+        let include = crate::setup::all_packages(spec)?;
         if let Some(image) = self.house.images.find(&spec.image, &include)? {
             stored.layers = image.layers;
         }
@@ -204,7 +208,11 @@ impl Control {
             None => names::pleasant(&id, |name| known.names.contains(name)),
         };
         admission::name(&known, &name)?;
+        if hardware::is_machine(&request.spec) && !self.house.settings.machine_exe.is_file() {
+            return Err(Fault::new(KIND_ABSENT).arg("kind", "machine"));
+        }
         admission::spec(&known, &request.spec)?;
+        hardware::starts(&request.spec)?;
         mounts_are_there(&request.spec)?;
         let ids = if request.spec.privileged {
             None
@@ -213,7 +221,11 @@ impl Control {
         };
         let mut spec = request.spec.clone();
         spec.image_digest = None;
-        Ok(StoredGuest {
+        if hardware::is_machine(&spec) {
+            spec.machine.get_or_insert_default();
+        }
+        disks::settle(&mut spec)?;
+        let stored = StoredGuest {
             guest: Guest {
                 id,
                 name,
@@ -230,9 +242,14 @@ impl Control {
             ids,
             layers: Vec::new(),
             set_up: false,
+            disk_format: None,
             nics: Vec::new(),
             removed_ms: None,
-        })
+        };
+        if stored.guest.status.wanted {
+            disks::are_free(&self.house, &stored)?;
+        }
+        Ok(stored)
     }
 
     fn free_range(&self) -> Result<jail::recipe::IdRange> {
@@ -248,7 +265,10 @@ impl Control {
     }
 
     fn known(&self, but: Option<&Id>) -> Result<Known> {
-        let mut known = Known::default();
+        let mut known = Known {
+            host_memory: disks::host_memory(),
+            ..Known::default()
+        };
         for stored in self.house.guests()? {
             if Some(stored.id()) == but {
                 continue;
@@ -448,11 +468,14 @@ impl Control {
         &self,
         kind: &'static str,
         stored: &StoredGuest,
-        new: GuestSpec,
+        mut new: GuestSpec,
         actor: &Actor,
     ) -> Result<Operation> {
         let _judged = self.admission();
         admission::spec(&self.known(Some(stored.id()))?, &new)?;
+        if new.machine != stored.guest.spec.machine {
+            disks::settle(&mut new)?;
+        }
         if new.mounts != stored.guest.spec.mounts {
             mounts_are_there(&new)?;
         }
@@ -478,6 +501,11 @@ impl Control {
             return Err(Fault::new(VALUE_INVALID)
                 .arg("field", "password_hash")
                 .arg("value", "…"));
+        }
+        let down = !power::is_alive(stored.guest.status.phase);
+        if down && hardware::is_machine(&stored.guest.spec) && self.runner.open_in(&stored.id().0)?.is_empty()
+        {
+            return Err(Fault::new(NOT_RUNNING).arg("name", &stored.guest.name));
         }
         let password = Password {
             id: stored.id().clone(),
@@ -512,6 +540,38 @@ impl Control {
         let stored = self.house.named(name)?;
         let ticket = self.house.shim(&stored)?.console()?;
         Ok(self.session(&stored, ticket))
+    }
+
+    /// Where the screen of a machine is served, and by which password.
+    ///
+    /// # Errors
+    /// `GST001`, `GST004`, `GST037`.
+    pub fn display(&self, name: &str) -> Result<Display> {
+        let stored = self.shown(name)?;
+        self.house.shim(&stored)?.vnc()
+    }
+
+    /// What the screen of a machine shows, in a file: a PNG picture, or text.
+    ///
+    /// # Errors
+    /// `GST001`, `GST004`, `GST037`.
+    pub fn screenshot(&self, name: &str, text: bool) -> Result<OwnedFd> {
+        let stored = self.shown(name)?;
+        let taken = self.house.shim(&stored)?.screenshot(text)?;
+        rustix::fs::seek(&taken, rustix::fs::SeekFrom::Start(0))
+            .or_fault(|| Fault::new(NO_SCREEN).arg("name", name))?;
+        Ok(taken)
+    }
+
+    /// A guest that has a screen.
+    fn shown(&self, name: &str) -> Result<StoredGuest> {
+        let stored = self.house.named(name)?;
+        let spec = &stored.guest.spec;
+        let headless = spec.machine.as_ref().is_none_or(|hardware| hardware.headless);
+        if !hardware::is_machine(spec) || headless {
+            return Err(Fault::new(NO_SCREEN).arg("name", &stored.guest.name));
+        }
+        Ok(stored)
     }
 
     fn entered(&self, name: &str) -> Result<StoredGuest> {
@@ -566,7 +626,7 @@ impl Control {
         let run_dir = self.house.run_of(stored.id());
         let mut stats = match Shim::connect_within(&run_dir, GLANCE) {
             Ok(mut shim) => shim.stats()?,
-            Err(_) => return Err(Fault::new(crate::codes::NOT_RUNNING).arg("name", &stored.guest.name)),
+            Err(_) => return Err(Fault::new(NOT_RUNNING).arg("name", &stored.guest.name)),
         };
         let (mut received, mut sent) = (0, 0);
         for nic in &stored.guest.status.nics {
@@ -693,18 +753,23 @@ impl Control {
         Ok(stored.into_iter().map(event_of).collect())
     }
 
-    /// Files of the console log, older first; those that do not exist are left out.
+    /// Files of the console log, or of what a machine's firmware says, older first; those that do not exist are left
+    /// out.
     ///
     /// # Errors
-    /// `GST001`.
-    pub fn log_files(&self, name: &str) -> Result<(Guest, Vec<PathBuf>)> {
+    /// `GST001`, `GST038`.
+    pub fn log_files(&self, name: &str, firmware: bool) -> Result<(Guest, Vec<PathBuf>)> {
         let stored = self.house.named(name)?;
+        if firmware && !hardware::is_machine(&stored.guest.spec) {
+            return Err(Fault::new(NO_MACHINE).arg("name", &stored.guest.name));
+        }
         let dir = self.house.state_of(stored.id());
-        let files = ["console.log.1", "console.log"].map(|file| dir.join(file));
-        Ok((
-            stored.guest,
-            files.into_iter().filter(|path| path.exists()).collect(),
-        ))
+        let files: &[&str] = match firmware {
+            true => &["firmware.log"],
+            false => &["console.log.1", "console.log"],
+        };
+        let files = files.iter().map(|file| dir.join(file));
+        Ok((stored.guest, files.filter(|path| path.exists()).collect()))
     }
 }
 

@@ -16,7 +16,8 @@ use ops::{Kind, New, Runner, Work};
 use store::Txn;
 
 use crate::adopt::daemon;
-use crate::codes::WRONG_PHASE;
+use crate::codes::{NOT_RUNNING, WRONG_PHASE};
+use crate::hardware::is_machine;
 use crate::house::House;
 use crate::power::{On, id_of, simple};
 use crate::records::StoredGuest;
@@ -128,6 +129,10 @@ fn reach(
             return Ok((shim, None));
         }
         if runner.open_in(&stored.id().0)?.is_empty() {
+            if is_machine(&stored.guest.spec) {
+                // What it has is on its disk, and only the agent inside gets there.
+                return Err(Fault::new(NOT_RUNNING).arg("name", &stored.guest.name));
+            }
             let (_, shim) = house.raise(stored.id()).inspect_err(|_| {
                 // What stands already of the guest has no other use.
                 let _ = house.lower(&stored, true);

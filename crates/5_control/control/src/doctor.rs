@@ -70,7 +70,12 @@ fn space(dir: &Path) -> Finding {
 }
 
 fn executables(settings: &Settings) -> Finding {
-    let wanted = [&settings.posada_exe, &settings.shim_exe, &settings.worker_exe];
+    let wanted = [
+        &settings.posada_exe,
+        &settings.shim_exe,
+        &settings.machine_exe,
+        &settings.worker_exe,
+    ];
     let missing: Vec<String> = wanted
         .iter()
         .filter(|path| !path.is_file())

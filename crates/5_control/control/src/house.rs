@@ -11,7 +11,9 @@ use engine::{InstanceStatus, Plan};
 use fault::{Fault, OrFault, Result};
 use images::Images;
 use jail::recipe::NicSetup;
-use model::{Event, GuestStatus, Id, Name, NetworkSpec, NetworkStatus, NicSpec, NicStatus, Phase, rfc3339};
+use model::{
+    Event, GuestKind, GuestStatus, Id, Name, NetworkSpec, NetworkStatus, NicSpec, NicStatus, Phase, rfc3339,
+};
 use networks::{AttachRequest, Networks};
 use serde_json::json;
 use store::{Store, Txn};
@@ -35,6 +37,8 @@ pub struct Settings {
     pub posada_exe: PathBuf,
     /// `posada-shim`.
     pub shim_exe: PathBuf,
+    /// `posada-machine`.
+    pub machine_exe: PathBuf,
     /// `posada-worker`.
     pub worker_exe: PathBuf,
     /// Group whose members may use the daemon and attach to guests.
@@ -222,6 +226,7 @@ impl House {
             known.exit = seen.exit.or(known.exit);
             known.restarts = seen.restarts;
             known.started = seen.started_ms.map(rfc3339);
+            known.processor.clone_from(&seen.processor);
             if let Some(unenforced) = &seen.unenforced {
                 known.unenforced.clone_from(unenforced);
             }
@@ -308,6 +313,13 @@ impl House {
         ))
     }
 
+    /// Bytes of memory that a machine which runs was started with; its plan tells.
+    pub(crate) fn memory_in_use(&self, id: &Id) -> Option<u64> {
+        let text = std::fs::read(self.run_of(id).join("plan.json")).ok()?;
+        let plan: Plan = serde_json::from_slice(&text).ok()?;
+        plan.machine.map(|machine| machine.memory)
+    }
+
     /// Brings a guest so far that it can be started: addresses, shim, namespaces, links. Does nothing twice.
     pub(crate) fn raise(&self, id: &Id) -> Result<(StoredGuest, Shim)> {
         let stored = self.guest(id)?;
@@ -327,10 +339,15 @@ impl House {
         } else {
             self.lower(&stored, false)?;
         }
+        crate::disks::are_free(self, &stored)?;
         self.make_dirs(&stored)?;
         let stored = self.attach(id)?;
         let plan = self.plan_of(&stored)?;
-        let mut shim = engine::shim::spawn(&self.settings.shim_exe, &plan)?;
+        let exe = match stored.guest.spec.kind {
+            GuestKind::Container => &self.settings.shim_exe,
+            GuestKind::Machine => &self.settings.machine_exe,
+        };
+        let mut shim = engine::shim::spawn(exe, &plan)?;
         self.connect(&stored, &mut shim)?;
         Ok((stored, shim))
     }

@@ -4,7 +4,7 @@ use fault::{Fault, Result};
 use ops::{Kind, Step, Work, nothing};
 
 use crate::house::House;
-use crate::power::{boot, id_of, image, publish, raise, set_up, start};
+use crate::power::{boot, disk, id_of, image, publish, raise, set_up, start};
 use crate::remove::take_away;
 
 /// Directories and addresses of a guest that is not started yet.
@@ -58,6 +58,7 @@ pub(crate) fn kinds() -> Vec<Kind<House>> {
                 image(),
                 raise(),
                 set_up(),
+                disk(),
                 publish(),
                 start(),
                 boot(),
@@ -67,7 +68,7 @@ pub(crate) fn kinds() -> Vec<Kind<House>> {
         // Up to the moment before process 1 starts: whoever asked attaches to the console first.
         Kind {
             name: "hold",
-            steps: vec![introduce(), image(), raise(), set_up(), publish()],
+            steps: vec![introduce(), image(), raise(), set_up(), disk(), publish()],
             abandoned: forget,
         },
         Kind {

@@ -51,10 +51,10 @@ pub fn patched(spec: &GuestSpec, patch: &Value) -> Result<GuestSpec> {
     let mut document = serde_json::to_value(spec).or_fault(invalid)?;
     merge(&mut document, patch);
     let new: GuestSpec = serde_json::from_value(document).or_fault(invalid)?;
-    match changed(spec, &new)
+    let fixed = changed(spec, &new)
         .into_iter()
-        .find(|name| FIXED.contains(&name.as_str()))
-    {
+        .find(|name| FIXED.contains(&name.as_str()));
+    match fixed.or_else(|| crate::hardware::fixed(spec, &new)) {
         Some(field) => Err(Fault::new(FIELD_FIXED).arg("field", field)),
         None => Ok(new),
     }

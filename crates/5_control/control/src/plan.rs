@@ -7,6 +7,7 @@ use engine::{PLAN_VERSION, Plan};
 use jail::recipe::{FileEntry, Mount, MountKind, Root};
 use model::NetworkStatus;
 
+use crate::hardware::{self, is_machine};
 use crate::records::StoredGuest;
 
 /// Most bytes of console log kept for a guest.
@@ -47,6 +48,13 @@ pub fn plan(stored: &StoredGuest, around: &Surroundings<'_>) -> Plan {
     let spec = &guest.spec;
     let state_dir = around.state_of(&guest.id);
     let hostname = spec.hostname.clone().unwrap_or_else(|| guest.name.to_string());
+    let format = stored.disk_format();
+    let own = hardware::disk_file(&state_dir, format);
+    let machine = is_machine(spec).then(|| hardware::plan(spec, &own, format));
+    let limits = match &machine {
+        Some(machine) => hardware::limits(&spec.limits, machine.memory),
+        None => spec.limits.clone(),
+    };
     Plan {
         version: PLAN_VERSION,
         id: guest.id.clone(),
@@ -80,14 +88,14 @@ pub fn plan(stored: &StoredGuest, around: &Surroundings<'_>) -> Plan {
         user: None,
         hostname,
         nics: stored.nics.clone(),
-        limits: spec.limits.clone(),
+        limits,
         cgroup: Path::new("posada/guests").join(&guest.id.0),
         policies: spec.policies.clone(),
         stop_signal: spec.stop_signal.clone(),
         console_log_limit: CONSOLE_LOG_LIMIT,
         privileged: spec.privileged,
         nesting: spec.nesting,
-        machine: None,
+        machine,
     }
 }
 
@@ -145,7 +153,8 @@ fn hosts(stored: &StoredGuest, hostname: &str, domain: &str) -> String {
         .iter()
         .flat_map(|nic| &nic.addresses)
         .find(|(ip, _)| ip.is_ipv4());
-    // Debian's custom for a host without a fixed address.
+    // Debian's custom for a host without a fixed address, such as a machine, which asks for its own at every start.
+    let own = own.filter(|_| !is_machine(&stored.guest.spec));
     let own = own.map_or(IpAddr::from([127, 0, 1, 1]), |(ip, _)| *ip);
     text.push_str(&format!("{own}\t{long} {short}\n\n"));
     text.push_str("::1\tlocalhost ip6-localhost ip6-loopback\n");
@@ -178,6 +187,7 @@ mod tests {
             }),
             layers: vec![PathBuf::from("/var/lib/posada/images/x/root")],
             set_up: false,
+            disk_format: None,
             nics: vec![NicSetup {
                 link: "eth0".to_owned(),
                 mac: "02:00:00:00:00:01".to_owned(),

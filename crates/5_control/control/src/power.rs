@@ -5,11 +5,13 @@ use std::time::{Duration, Instant};
 use engine::Stop;
 use fault::{Fault, Result};
 use model::api::StopRequest;
-use model::{ExitStatus, Id, Init, NicStatus, Phase, Progress, Watcher};
+use model::{ExitStatus, GuestKind, Id, Init, NicStatus, Phase, Progress, Watcher};
 use ops::{Kind, Step, Work, nothing};
 use serde::{Deserialize, Serialize};
 
 use crate::codes::{NO_INIT, NOT_RUNNING, SETUP_FAILED, SHIM_DIED};
+use crate::disks;
+use crate::hardware::{self, is_machine};
 use crate::house::{House, fact};
 use crate::records::StoredGuest;
 use crate::setup;
@@ -18,6 +20,8 @@ use crate::setup;
 const GRACE: u32 = 30;
 /// The same for a command, which has no services to stop.
 const GRACE_OF_COMMAND: u32 = 10;
+/// The same for a machine, whose processor may be software.
+const GRACE_OF_MACHINE: u32 = 120;
 
 /// How long a system may boot before whoever started it goes on without it.
 const BOOT: Duration = Duration::from_secs(60);
@@ -56,13 +60,20 @@ pub(crate) fn image() -> Step<House> {
         run: |house, work| {
             let stored = house.guest(&id_of(work)?)?;
             let spec = &stored.guest.spec;
+            if spec.image.is_nothing() || has_disk(house, &stored) {
+                return Ok(());
+            }
             if !stored.layers.is_empty() && stored.layers.iter().all(|layer| layer.is_dir()) {
                 return Ok(());
             }
-            let image = house
-                .images
-                .ensure(&spec.image, &setup::packages(&spec.setup), work)?;
-            if spec.init == Init::System && !image.has_init {
+            let packages = setup::all_packages(spec)?;
+            let image = match spec.kind {
+                GuestKind::Container => house.images.ensure(&spec.image, &packages, work)?,
+                GuestKind::Machine => house.images.ensure_any(&spec.image, &packages, work)?,
+            };
+            if image.disk.is_some() {
+                hardware::without_tree(&spec.setup)?;
+            } else if spec.init == Init::System && !image.has_init {
                 return Err(Fault::new(NO_INIT)
                     .arg("image", &spec.image)
                     .arg("name", &stored.guest.name));
@@ -71,6 +82,10 @@ pub(crate) fn image() -> Step<House> {
                 .change(stored.id(), |stored, txn| {
                     stored.guest.spec.image_digest = Some(image.spec.digest.clone());
                     stored.layers.clone_from(&image.layers);
+                    stored.disk_format = image
+                        .disk
+                        .as_ref()
+                        .map(|disk| disks::word(disk.format).to_owned());
                     // On disk with the operation's next word at the latest; until then this step is repeated.
                     Ok(txn.observed())
                 })
@@ -112,10 +127,10 @@ pub(crate) fn set_up() -> Step<House> {
         run: |house, work| {
             let id = id_of(work)?;
             let stored = house.guest(&id)?;
-            if stored.set_up {
+            let spec = &stored.guest.spec;
+            if stored.set_up || stored.layers.is_empty() || has_disk(house, &stored) {
                 return Ok(());
             }
-            let spec = &stored.guest.spec;
             let host_keys = stored.layers.iter().any(|layer| {
                 // Only whether something is there; what a link of the image means is not followed.
                 layer.join("usr/sbin/sshd").symlink_metadata().is_ok()
@@ -155,6 +170,30 @@ pub(crate) fn setup_failed(stored: &StoredGuest, exit: ExitStatus, output: &str)
         .arg("name", &stored.guest.name)
         .arg("status", exit)
         .because_of(last.join(" | "))
+}
+
+/// Whether a machine has the disk that is made for it.
+fn has_disk(house: &House, stored: &StoredGuest) -> bool {
+    let made = hardware::made_disk(&stored.guest.spec).is_some();
+    made && hardware::disk_file(&house.state_of(stored.id()), stored.disk_format()).exists()
+}
+
+/// The disk of a machine, once: from the tree of its image, or empty.
+pub(crate) fn disk() -> Step<House> {
+    Step {
+        name: "step-disk",
+        run: |house, work| {
+            let stored = house.guest(&id_of(work)?)?;
+            let Some(size) = hardware::made_disk(&stored.guest.spec) else {
+                return Ok(());
+            };
+            if has_disk(house, &stored) {
+                return Ok(());
+            }
+            disks::make(house, &stored, size, work)
+        },
+        undo: nothing,
+    }
 }
 
 /// Ports of the host.
@@ -265,6 +304,7 @@ pub(crate) fn stop() -> Step<House> {
                 Stop::Forced
             } else {
                 let usual = match stored.guest.spec.init {
+                    Init::System if is_machine(&stored.guest.spec) => GRACE_OF_MACHINE,
                     Init::System => GRACE,
                     Init::Command { .. } => GRACE_OF_COMMAND,
                 };
@@ -313,6 +353,7 @@ pub(crate) fn settle() -> Step<House> {
                     let was_stopping = status.phase == Phase::Stopping;
                     status.pid = None;
                     status.shim_pid = None;
+                    status.processor = None;
                     status.phase = if died && !was_stopping {
                         Phase::Failed
                     } else {
@@ -422,7 +463,7 @@ pub(crate) fn kinds() -> Vec<Kind<House>> {
     vec![
         Kind {
             name: "start",
-            steps: vec![image(), raise(), set_up(), publish(), start(), boot()],
+            steps: vec![image(), raise(), set_up(), disk(), publish(), start(), boot()],
             abandoned: failed_to_start,
         },
         Kind {
@@ -438,6 +479,7 @@ pub(crate) fn kinds() -> Vec<Kind<House>> {
                 image(),
                 raise(),
                 set_up(),
+                disk(),
                 publish(),
                 start(),
                 boot(),

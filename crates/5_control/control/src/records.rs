@@ -24,6 +24,9 @@ pub struct StoredGuest {
     /// Whether the set-up before the first boot is done.
     #[serde(default)]
     pub set_up: bool,
+    /// Format of the disk that is made for a machine; raw when absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub disk_format: Option<String>,
     /// Its network cards as the guest is told to set them up.
     #[serde(default)]
     pub nics: Vec<NicSetup>,
@@ -37,6 +40,12 @@ impl StoredGuest {
     #[must_use]
     pub fn id(&self) -> &Id {
         &self.guest.id
+    }
+
+    /// Format of the disk that is made for a machine.
+    #[must_use]
+    pub fn disk_format(&self) -> &str {
+        self.disk_format.as_deref().unwrap_or("raw")
     }
 
     /// The guest as events and operations name it, `guests/web`.

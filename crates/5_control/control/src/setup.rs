@@ -5,7 +5,10 @@
 use std::collections::BTreeMap;
 
 use engine::ExecPlan;
-use model::{Init, Setup};
+use fault::Result;
+use model::{GuestSpec, Init, Setup};
+
+use crate::hardware::is_machine;
 
 /// Packages that the image must have for this set-up, beyond those asked for; sorted, each once.
 #[must_use]
@@ -17,6 +20,26 @@ pub fn packages(setup: &Setup) -> Vec<String> {
     packages.sort();
     packages.dedup();
     packages
+}
+
+/// Packages that the image of a guest must have: those of its set-up, and of a machine its kernel and what belongs to
+/// that.
+///
+/// # Errors
+/// Faults of the images: no kernel for this architecture.
+pub fn all_packages(spec: &GuestSpec) -> Result<Vec<String>> {
+    let mut all = packages(&spec.setup);
+    if is_machine(spec) {
+        let flavour = spec.machine.as_ref().map(|hardware| hardware.kernel_flavour);
+        all.extend(images::machine::packages(
+            &spec.image,
+            flavour.unwrap_or_default(),
+            None,
+        )?);
+        all.sort();
+        all.dedup();
+    }
+    Ok(all)
 }
 
 /// Whether a locale has to be generated: all but those built into the C library.

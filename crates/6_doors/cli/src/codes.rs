@@ -70,3 +70,5 @@ pub const NOT_A_TREE: Code = Code("CLI032");
 pub const NEEDS_ROOT: Code = Code("CLI033");
 /// The system of a new guest has ended already.
 pub const ENDED_AT_ONCE: Code = Code("CLI034");
+/// The option is one of machines, and `--vm` is missing.
+pub const NEEDS_VM: Code = Code("CLI035");

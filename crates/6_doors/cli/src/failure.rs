@@ -86,6 +86,7 @@ pub fn exit_status(fault: &Fault) -> u8 {
         codes::COPY_SIDES,
         codes::COLUMN_UNKNOWN,
         codes::NUMBER_INVALID,
+        codes::NEEDS_VM,
     ];
     if USAGE.iter().any(|code| fault.is(*code)) {
         status::USAGE

@@ -155,6 +155,7 @@ fn settings(arguments: &Arguments, group: Option<u32>) -> Result<Settings> {
         cache_dir: arguments.cache_dir.clone(),
         run_dir: arguments.run_dir.clone(),
         shim_exe: dir.join("posada-shim"),
+        machine_exe: dir.join("posada-machine"),
         worker_exe: dir.join("posada-worker"),
         posada_exe: exe,
         group,

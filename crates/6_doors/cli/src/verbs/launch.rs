@@ -9,7 +9,7 @@ use clap_complete::ArgValueCandidates;
 use fault::{Fault, OrFault, Result};
 use model::api::{LaunchRequest, StopRequest};
 use model::{
-    Autostart, Guest, GuestKind, GuestSpec, ImageRef, Init, Input, Limits, Name, NicSpec, Operation, Phase,
+    Autostart, Guest, GuestKind, GuestSpec, ImageRef, Init, Input, Limits, NicSpec, Operation, Phase,
     Policies, Reaction, Setup, Size,
 };
 
@@ -17,6 +17,7 @@ use crate::context::Context;
 use crate::grammar::{choice, file, option, positional, several, switch, trailing};
 use crate::session::{self, End, Leaving};
 use crate::terminal::is_interactive;
+use crate::verbs::hardware;
 use crate::{codes, failure, live, output, parse, password, progress};
 
 /// What completion offers beside the images that are there: releases that the archive has.
@@ -37,11 +38,7 @@ const REMOVAL: u64 = 10;
 /// Grammar of `launch`.
 pub fn grammar(command: Command) -> Command {
     let command = command
-        .arg(
-            positional("image", "IMAGE")
-                .required(true)
-                .add(ArgValueCandidates::new(live::images)),
-        )
+        .arg(positional("image", "IMAGE").add(ArgValueCandidates::new(live::images)))
         .arg(positional("name", "NAME"))
         .arg(trailing())
         .arg(several("publish", "PORTS").short('p'))
@@ -59,7 +56,7 @@ pub fn grammar(command: Command) -> Command {
         .arg(several("include", "A,B"))
         .arg(several("mount", "HOST:GUEST[:ro]").value_hint(clap::ValueHint::DirPath))
         .arg(option("proxy", "PROXY"));
-    let command = limits(command)
+    let command = hardware::grammar(limits(command))
         .arg(several("env", "KEY=VALUE").short('e'))
         .arg(option("workdir", "PATH").short('w'))
         .arg(switch("interactive").short('i'))
@@ -78,7 +75,7 @@ pub fn grammar(command: Command) -> Command {
         .arg(choice("on-crash", "REACTION", REACTIONS))
         .arg(option("stop-signal", "SIGNAL"))
         .arg(switch("protect"))
-        .arg(choice("engine", "ENGINE", &["auto", "container"]))
+        .arg(choice("engine", "ENGINE", hardware::ENGINES))
         .arg(switch("dry-run"))
         .arg(switch("detach").short('d'));
     command.arg(file("env-file"))
@@ -134,7 +131,11 @@ fn read_limits(matches: &ArgMatches) -> Result<Limits> {
     Ok(Limits {
         memory: size("memory")?,
         swap: size("swap")?,
-        cpus: number(matches, "cpus")?,
+        // A machine has whole processors: they are its hardware.
+        cpus: match matches.get_flag("vm") {
+            true => None,
+            false => number(matches, "cpus")?,
+        },
         cpu_weight: number(matches, "cpu-weight")?,
         cpu_pin: text(matches, "cpu-pin").cloned(),
         pids: number(matches, "pids")?,
@@ -255,7 +256,8 @@ fn read_input(matches: &ArgMatches) -> Input {
 /// The request that the arguments ask for.
 pub fn request(context: &Context, matches: &ArgMatches) -> Result<LaunchRequest> {
     let here = std::env::current_dir().or_fault(|| Fault::new(codes::FILE).arg("path", "."))?;
-    let image = image(text(matches, "image").map_or("", String::as_str), &here)?;
+    let machine = hardware::read(matches, &here)?;
+    let (image, name) = hardware::named(matches, &here, machine.as_ref())?;
     let argv: Vec<String> = texts(matches, "command").cloned().collect();
     let autostart = Autostart {
         enabled: matches.get_flag("autostart"),
@@ -263,7 +265,10 @@ pub fn request(context: &Context, matches: &ArgMatches) -> Result<LaunchRequest>
         delay: number(matches, "autostart-delay")?.unwrap_or_default(),
     };
     let spec = GuestSpec {
-        kind: GuestKind::Container,
+        kind: match machine {
+            Some(_) => GuestKind::Machine,
+            None => GuestKind::Container,
+        },
         image,
         image_digest: None,
         init: if argv.is_empty() {
@@ -296,11 +301,8 @@ pub fn request(context: &Context, matches: &ArgMatches) -> Result<LaunchRequest>
         policies: read_policies(matches),
         stop_signal: text(matches, "stop-signal").cloned(),
         labels: pairs(matches, "label")?,
-        machine: None,
+        machine: machine.map(|given| given.hardware),
     };
-    let name = text(matches, "name")
-        .map(|name| name.parse::<Name>())
-        .transpose()?;
     Ok(LaunchRequest {
         name,
         spec,
@@ -434,6 +436,12 @@ fn tell_next(context: &Context, guest: &Guest) {
         ];
         context.note("cli-launched-port", &args);
     }
+    if let Some(processor) = &guest.status.processor {
+        context.note(
+            "cli-launched-processor",
+            &[("by", super::show::processor_text(context, processor).into())],
+        );
+    }
     for unenforced in &guest.status.unenforced {
         let args = [
             ("limit", unenforced.limit.as_str().into()),
@@ -442,7 +450,9 @@ fn tell_next(context: &Context, guest: &Guest) {
         context.note("cli-unenforced", &args);
     }
     if io::stderr().is_terminal() && guest.status.phase == Phase::Running {
-        let next = if guest.spec.init == Init::System {
+        let next = if guest.spec.kind == GuestKind::Machine {
+            "cli-next-machine"
+        } else if guest.spec.init == Init::System {
             "cli-next-system"
         } else {
             "cli-next-command"
@@ -570,6 +580,60 @@ mod tests {
     }
 
     #[test]
+    fn the_lab_of_the_first_machine_is_understood() {
+        let request = parsed(&[
+            "debian/12",
+            "db",
+            "--vm",
+            "--memory",
+            "512M",
+            "--cpus",
+            "2",
+            "--disk",
+            "4G",
+            "--disk",
+            "/d.qcow2:ro",
+            "--keymap",
+            "es",
+            "--ephemeral",
+        ])
+        .unwrap();
+        let spec = request.spec;
+        assert_eq!(spec.kind, GuestKind::Machine);
+        assert_eq!(
+            (spec.limits.memory, spec.limits.cpus),
+            (Some(Size(512 << 20)), None)
+        );
+        let hardware = spec.machine.unwrap();
+        assert_eq!(
+            (hardware.cpus, hardware.disk_size),
+            (Some(2), Some(Size(4 << 30)))
+        );
+        assert_eq!(hardware.disks[0].source, "/d.qcow2");
+        assert!(hardware.disks[0].read_only && hardware.discard_writes && !spec.ephemeral);
+        assert_eq!(parsed(&["debian/12", "web"]).unwrap().spec.machine, None);
+    }
+
+    #[test]
+    fn a_machine_that_starts_alone_needs_no_image() {
+        for (args, image, name) in [
+            (&["--vm", "--iso", "/f.iso", "db"][..], "none", Some("db")),
+            (&["--vm", "--kernel", "/k", "--append=-x"], "none", None),
+            (&["--vm", "--disk", "./4G", "none", "db"], "none", Some("db")),
+            (&["--vm", "--disk", "/f.qcow2", "debian/12"], "debian/12", None),
+            (
+                &["--vm", "--iso", "/f.iso", "debian/12", "db"],
+                "debian/12",
+                Some("db"),
+            ),
+        ] {
+            let request = parsed(args).unwrap();
+            assert_eq!(request.spec.image.to_string(), image, "{args:?}");
+            assert_eq!(request.name.as_ref().map(model::Name::as_str), name, "{args:?}");
+        }
+    }
+
+    #[test]
     fn a_command_makes_an_application_container() {
         let request = parsed(&["--rm", "debian/12", "job", "-e", "A=1", "--", "ls", "-l", "--all"]).unwrap();
         assert_eq!(
@@ -592,6 +656,15 @@ mod tests {
             (&["debian/12", "--cpus", "many"], "CLI031"),
             (&["debian/12", "--mount", "x"], "CLI008"),
             (&["debian/12", "--ssh-key", "/does/not/exist"], "CLI013"),
+            (&[], "CLI003"),
+            (&["--vm", "db"], "IMG001"),
+            (&["debian/12", "--iso", "f.iso"], "CLI035"),
+            (&["debian/12", "--headless"], "CLI035"),
+            (&["debian/12", "--engine", "kvm"], "CLI035"),
+            (&["debian/12", "--vm", "--engine", "container"], "CLI005"),
+            (&["debian/12", "--vm", "--disk", "1G", "--disk", "2G"], "CLI005"),
+            (&["debian/12", "--vm", "--cpus", "1.5"], "CLI031"),
+            (&["--vm", "--iso", "f.iso", "Db"], "NAM001"),
         ] {
             assert_eq!(parsed(args).unwrap_err().code(), code, "{args:?}");
         }

@@ -69,6 +69,11 @@ pub const GUESTS: Listing = Listing {
             cell: |guest, _| plain(at(guest, "spec.kind")),
         },
         Column {
+            name: "engine",
+            right: false,
+            cell: |guest, _| plain(at(guest, "status.processor.engine")),
+        },
+        Column {
             name: "addresses",
             right: false,
             cell: |guest, _| addresses(guest).join(" "),
@@ -96,7 +101,7 @@ pub const GUESTS: Listing = Listing {
         Column {
             name: "cpus",
             right: true,
-            cell: |guest, _| plain(at(guest, "spec.limits.cpus")),
+            cell: |guest, _| cpus(guest),
         },
         Column {
             name: "labels",
@@ -114,7 +119,9 @@ pub const GUESTS: Listing = Listing {
             cell: |guest, _| plain(at(guest, "spec.protect")),
         },
     ],
-    shown: &["name", "state", "image", "address", "ports", "memory", "age"],
+    shown: &[
+        "name", "state", "kind", "image", "address", "ports", "memory", "age",
+    ],
     key: "name",
 };
 
@@ -172,6 +179,15 @@ fn memory(guest: &Value, reader: Reader) -> String {
         (_, Some(used), None) => size(Some(used)),
         (_, None, _) => String::new(),
     }
+}
+
+/// Of a machine its processors (one unless told), of a container the quota.
+fn cpus(guest: &Value) -> String {
+    if plain(at(guest, "spec.kind")) != "machine" {
+        return plain(at(guest, "spec.limits.cpus"));
+    }
+    let told = plain(at(guest, "spec.machine.cpus"));
+    if told.is_empty() { "1".to_owned() } else { told }
 }
 
 fn labels(guest: &Value) -> String {
@@ -261,6 +277,7 @@ pub fn logs_grammar(command: Command) -> Command {
         .arg(one_guest())
         .arg(switch("follow").short('f'))
         .arg(option("tail", "LINES").short('n'))
+        .arg(switch("firmware"))
 }
 
 /// `logs`.
@@ -270,7 +287,13 @@ pub fn logs(context: &Context, matches: &ArgMatches) -> Result<u8> {
         Some(text) => Some(parse::number("--tail", text)?),
         None => None,
     };
-    let mut stream = context.client()?.logs(name, tail, matches.get_flag("follow"))?;
+    let source = match matches.get_flag("firmware") {
+        true => "firmware",
+        false => "console",
+    };
+    let mut stream = context
+        .client()?
+        .logs(name, source, tail, matches.get_flag("follow"))?;
     let mut out = io::stdout().lock();
     let mut piece = [0_u8; 16 << 10];
     loop {

@@ -8,6 +8,7 @@ use crate::context::Context;
 pub mod about;
 pub mod copy;
 pub mod enter;
+pub mod hardware;
 pub mod host;
 pub mod images;
 pub mod launch;
@@ -15,6 +16,7 @@ pub mod life;
 pub mod look;
 pub mod networks;
 pub mod operations;
+pub mod screen;
 pub mod settings;
 pub mod show;
 pub mod top;
@@ -150,6 +152,14 @@ pub const VERBS: &[Verb] = &[
         Group::Inside,
         enter::console_grammar,
         enter::console,
+    ),
+    verb("vnc", &[], Group::Inside, screen::vnc_grammar, screen::vnc),
+    verb(
+        "screenshot",
+        &[],
+        Group::Inside,
+        screen::screenshot_grammar,
+        screen::screenshot,
     ),
     verb("ssh", &[], Group::Inside, enter::ssh_grammar, enter::ssh),
     verb("cp", &["copy"], Group::Inside, copy::grammar, copy::run),

@@ -1,13 +1,14 @@
 //! set, publish, passwd: changing a guest.
 
 use clap::{ArgMatches, Command};
-use fault::{Fault, Result};
-use model::Size;
+use fault::{Fault, OrFault, Result};
 use model::api::{PasswdRequest, PublishRequest, SpecPatch};
+use model::{GuestKind, Size};
 use serde_json::{Map, Value, json};
 
 use crate::context::Context;
-use crate::grammar::{one_guest, positional, several, switch};
+use crate::grammar::{file, one_guest, option, positional, several, switch};
+use crate::verbs::hardware::{KEYMAPS, PROCESSORS};
 use crate::verbs::launch::{REACTIONS, limits};
 use crate::verbs::life::each;
 use crate::{codes, failure, output, parse, password, progress};
@@ -19,7 +20,10 @@ enum Kind {
     Integer,
     Truth,
     Text,
-    Reaction,
+    /// A file of this host.
+    Path,
+    /// One of these words.
+    Word(&'static [&'static str]),
     List,
 }
 
@@ -35,14 +39,23 @@ const KEYS: &[(&str, &str, Kind)] = &[
     ("autostart", "autostart.enabled", Kind::Truth),
     ("autostart-order", "autostart.order", Kind::Integer),
     ("autostart-delay", "autostart.delay", Kind::Integer),
-    ("on-poweroff", "policies.on_poweroff", Kind::Reaction),
-    ("on-reboot", "policies.on_reboot", Kind::Reaction),
-    ("on-crash", "policies.on_crash", Kind::Reaction),
+    ("on-poweroff", "policies.on_poweroff", Kind::Word(REACTIONS)),
+    ("on-reboot", "policies.on_reboot", Kind::Word(REACTIONS)),
+    ("on-crash", "policies.on_crash", Kind::Word(REACTIONS)),
     ("stop-signal", "stop_signal", Kind::Text),
     ("hostname", "hostname", Kind::Text),
     ("nameserver", "nameservers", Kind::List),
     ("nesting", "nesting", Kind::Truth),
     ("workdir", "workdir", Kind::Text),
+    ("iso", "machine.iso", Kind::Path),
+    ("kernel", "machine.kernel", Kind::Path),
+    ("initrd", "machine.initrd", Kind::Path),
+    ("append", "machine.append", Kind::Text),
+    ("engine", "machine.engine", Kind::Word(PROCESSORS)),
+    ("firmware", "machine.firmware", Kind::Truth),
+    ("headless", "machine.headless", Kind::Truth),
+    ("keymap", "machine.keymap", Kind::Word(KEYMAPS)),
+    ("ephemeral", "machine.discard_writes", Kind::Truth),
 ];
 
 /// Grammar of `set`.
@@ -51,26 +64,51 @@ pub fn set_grammar(command: Command) -> Command {
         .arg(one_guest())
         .arg(positional("setting", "KEY=VALUE").num_args(0..))
         .arg(several("label", "KEY=VALUE").short('l'))
+        .arg(file("iso"))
+        .arg(option("append", "TEXT").allow_hyphen_values(true))
         .arg(switch("dry-run"));
     limits(command)
+}
+
+/// The settings that were given, as key and value, in their order.
+fn given(matches: &ArgMatches) -> Result<Vec<(String, String)>> {
+    let mut all = Vec::new();
+    for id in [
+        "memory",
+        "swap",
+        "cpus",
+        "cpu-weight",
+        "cpu-pin",
+        "pids",
+        "iso",
+        "append",
+    ] {
+        all.extend(
+            matches
+                .get_one::<String>(id)
+                .map(|text| (id.to_owned(), text.clone())),
+        );
+    }
+    for text in matches.get_many::<String>("setting").into_iter().flatten() {
+        all.push(parse::pair(text)?);
+    }
+    for text in matches.get_many::<String>("label").into_iter().flatten() {
+        let (key, value) = parse::pair(text)?;
+        all.push((format!("label.{key}"), value));
+    }
+    Ok(all)
 }
 
 /// `set`.
 pub fn set(context: &Context, matches: &ArgMatches) -> Result<u8> {
     let name = matches.get_one::<String>("guest").map_or("", String::as_str);
     let mut patch = Value::Object(Map::new());
-    for id in ["memory", "swap", "cpus", "cpu-weight", "cpu-pin", "pids"] {
-        if let Some(text) = matches.get_one::<String>(id) {
-            assign(&mut patch, id, text)?;
+    for (key, value) in given(matches)? {
+        if key == "cpus" && context.client()?.guest(name)?.spec.kind == GuestKind::Machine {
+            patch["machine"]["cpus"] = processors(&value)?;
+        } else {
+            assign(&mut patch, &key, &value)?;
         }
-    }
-    for text in matches.get_many::<String>("setting").into_iter().flatten() {
-        let (key, value) = parse::pair(text)?;
-        assign(&mut patch, &key, &value)?;
-    }
-    for text in matches.get_many::<String>("label").into_iter().flatten() {
-        let (key, value) = parse::pair(text)?;
-        assign(&mut patch, &format!("label.{key}"), &value)?;
     }
     if patch.as_object().is_some_and(Map::is_empty) {
         return Err(Fault::new(codes::NOTHING_TO_DO));
@@ -90,6 +128,14 @@ pub fn set(context: &Context, matches: &ArgMatches) -> Result<u8> {
         context.note("cli-unenforced", &args);
     }
     Ok(failure::status::OK)
+}
+
+/// Processors of a machine: a whole number.
+fn processors(text: &str) -> Result<Value> {
+    match text {
+        "none" => Ok(Value::Null),
+        text => Ok(json!(parse::number::<u32>("cpus", text)?)),
+    }
 }
 
 /// Puts one setting into a merge patch (RFC 7396). `none` takes a value away.
@@ -117,12 +163,12 @@ fn assign(patch: &mut Value, key: &str, text: &str) -> Result<()> {
     let none = matches!(text, "none" | "max" | "unlimited" | "");
     let value = match kind {
         Kind::Truth => json!(parse::truth(name, text)?),
-        Kind::Reaction if REACTIONS.contains(&text) => json!(text),
-        Kind::Reaction => {
+        Kind::Word(words) if words.contains(&text) => json!(text),
+        Kind::Word(words) => {
             return Err(Fault::new(codes::VALUE_INVALID)
                 .arg("value", text)
                 .arg("option", name)
-                .arg("allowed", REACTIONS.join(", ")));
+                .arg("allowed", words.join(", ")));
         }
         Kind::List if none => json!([]),
         Kind::List => json!(text.split(',').map(str::trim).collect::<Vec<_>>()),
@@ -131,6 +177,11 @@ fn assign(patch: &mut Value, key: &str, text: &str) -> Result<()> {
         Kind::Float => json!(parse::number::<f64>(name, text)?),
         Kind::Integer => json!(parse::number::<i64>(name, text)?),
         Kind::Text => json!(text),
+        Kind::Path => {
+            let unusable = || Fault::new(codes::FILE).arg("path", text);
+            let here = std::env::current_dir().or_fault(unusable)?;
+            json!(parse::absolute(text, &here).ok_or_else(unusable)?)
+        }
     };
     let mut place = patch;
     for step in path.split('.') {
@@ -260,6 +311,9 @@ mod tests {
             ("label.old", "none"),
             ("policies.on_crash", "restart"),
             ("nameserver", "1.1.1.1, 9.9.9.9"),
+            ("iso", "none"),
+            ("kernel", "/boot/k"),
+            ("engine", "kvm"),
         ] {
             assign(&mut patch, key, value).unwrap();
         }
@@ -269,6 +323,7 @@ mod tests {
             "labels": {"tier": "front", "old": null},
             "policies": {"on_crash": "restart"},
             "nameservers": ["1.1.1.1", "9.9.9.9"],
+            "machine": {"iso": null, "kernel": "/boot/k", "engine": "kvm"},
         });
         assert_eq!(patch, wanted);
         assert!(
@@ -294,7 +349,8 @@ mod tests {
                 Kind::Integer => json!(1),
                 Kind::Truth => json!(true),
                 Kind::Text => json!("x"),
-                Kind::Reaction => json!("stop"),
+                Kind::Path => json!("/x"),
+                Kind::Word(words) => json!(words[0]),
                 Kind::List => json!(["1.1.1.1"]),
             };
             let mut place = &mut patched;

@@ -2,7 +2,7 @@
 
 use clap::{ArgMatches, Command};
 use fault::{Fault, Result};
-use model::{ExitStatus, Guest, Init};
+use model::{ExitStatus, Guest, GuestKind, Init, MachineEngine, Processor};
 use serde_json::Value;
 
 use crate::context::Context;
@@ -93,6 +93,69 @@ pub fn exit_text(context: &Context, exit: ExitStatus) -> String {
     }
 }
 
+fn kind_word(kind: GuestKind) -> &'static str {
+    match kind {
+        GuestKind::Container => "cli-kind-container",
+        GuestKind::Machine => "cli-kind-machine",
+    }
+}
+
+/// What executes a machine, in words, and why.
+pub fn processor_text(context: &Context, processor: &Processor) -> String {
+    match (processor.engine, &processor.reason) {
+        (MachineEngine::Kvm, _) => context.say("cli-by-kvm", &[]),
+        (_, Some(reason)) => {
+            let why = context.words.fault(reason).sentence;
+            context.say("cli-by-software-because", &[("why", why.into())])
+        }
+        (_, None) => context.say("cli-by-software", &[]),
+    }
+}
+
+/// The hardware of a machine.
+fn hardware(page: &mut Page<'_>, guest: &Guest) {
+    let Some(hardware) = guest
+        .spec
+        .machine
+        .as_ref()
+        .filter(|_| guest.spec.kind == GuestKind::Machine)
+    else {
+        return;
+    };
+    let engine = match &guest.status.processor {
+        Some(processor) => processor_text(page.context, processor),
+        None => output::plain(&output::json(&hardware.engine)),
+    };
+    page.row("cli-show-processor", engine);
+    page.row("cli-show-processors", hardware.cpus.unwrap_or(1).to_string());
+    if let Some(size) = hardware.disk_size {
+        page.row("cli-show-disks", size.to_string());
+    }
+    for disk in &hardware.disks {
+        let mode = if disk.read_only { ":ro" } else { "" };
+        let format = disk.format.as_deref().unwrap_or("raw");
+        page.row("cli-show-disks", format!("{}{mode} ({format})", disk.source));
+    }
+    for (id, path) in [
+        ("cli-show-iso", &hardware.iso),
+        ("cli-show-kernel", &hardware.kernel),
+        ("cli-show-initrd", &hardware.initrd),
+        ("cli-show-append", &hardware.append),
+        ("cli-show-keymap", &hardware.keymap),
+    ] {
+        page.row(id, path.clone().unwrap_or_default());
+    }
+    for (set, id) in [
+        (hardware.firmware, "cli-flag-firmware"),
+        (hardware.headless, "cli-flag-headless"),
+        (hardware.discard_writes, "cli-flag-discard-writes"),
+    ] {
+        if set {
+            page.row("cli-show-flags", page.context.say(id, &[]));
+        }
+    }
+}
+
 fn page(context: &Context, guest: &Guest) -> String {
     let (spec, status) = (&guest.spec, &guest.status);
     let now = output::now();
@@ -133,6 +196,7 @@ fn page(context: &Context, guest: &Guest) -> String {
             context.say("cli-ago", &[("age", age(&guest.created, now).into())])
         ),
     );
+    page.row("cli-show-kind", context.say(kind_word(spec.kind), &[]));
     page.row("cli-show-image", spec.image.to_string());
     page.row("cli-show-digest", spec.image_digest.clone().unwrap_or_default());
     if let Init::Command { argv } = &spec.init {
@@ -142,6 +206,7 @@ fn page(context: &Context, guest: &Guest) -> String {
         page.row("cli-show-env", format!("{key}={value}"));
     }
     network(&mut page, guest);
+    hardware(&mut page, guest);
     limits(&mut page, guest);
     for mount in &spec.mounts {
         let mode = if mount.read_only { ":ro" } else { "" };

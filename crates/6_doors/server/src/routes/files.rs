@@ -184,9 +184,20 @@ pub(crate) struct LogsQuery {
     /// Go on as long as the guest runs.
     #[serde(default)]
     follow: bool,
+    /// Of what: `console`, or of a machine `firmware`.
+    #[serde(default)]
+    source: LogSource,
 }
 
-/// The console log, as a stream of bytes.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, utoipa::ToSchema)]
+#[serde(rename_all = "lowercase")]
+pub(crate) enum LogSource {
+    #[default]
+    Console,
+    Firmware,
+}
+
+/// The console log, or what a machine's firmware says, as a stream of bytes.
 #[utoipa::path(get, path = "/v1/guests/{name}/logs", operation_id = "logs_guest",
     params(("name" = String, Path), LogsQuery),
     responses((status = 200, body = String, content_type = "text/plain"), (status = "default", body = ErrorBody)))]
@@ -196,7 +207,10 @@ pub(crate) async fn logs(
     Params(query): Params<LogsQuery>,
 ) -> Result<Response, Refusal> {
     let asked = name.clone();
-    let (guest, files) = door.ask(move |control| control.log_files(&asked)).await?;
+    let firmware = query.source == LogSource::Firmware;
+    let (guest, files) = door
+        .ask(move |control| control.log_files(&asked, firmware))
+        .await?;
     let (sender, body) = stream::body();
     tokio::spawn(async move {
         let files = files;
@@ -208,7 +222,7 @@ pub(crate) async fn logs(
             return;
         };
         if query.follow {
-            follow(&door, &guest.id.0, log, &sender).await;
+            follow(&door, &guest.id.0, firmware, log, &sender).await;
         }
     });
     Ok(([(header::CONTENT_TYPE, "text/plain; charset=utf-8")], body).into_response())
@@ -269,12 +283,12 @@ fn count_lines(files: &mut [(PathBuf, File)]) -> usize {
     lines + usize::from(!ended)
 }
 
-async fn follow(door: &Door, id: &str, mut log: Log, sender: &Sender<Block>) {
+async fn follow(door: &Door, id: &str, firmware: bool, mut log: Log, sender: &Sender<Block>) {
     loop {
         let id = id.to_owned();
         let alive = door.ask(move |control| {
             let phase = control.guest(&id)?.status.phase;
-            let files = control.log_files(&id)?.1;
+            let files = control.log_files(&id, firmware)?.1;
             Ok((
                 matches!(
                     phase,

@@ -5,11 +5,12 @@ use std::time::{Duration, Instant};
 
 use axum::Json;
 use axum::extract::State;
+use axum::http::header;
 use axum::response::{IntoResponse, Response};
 use control::Seen;
 use control::codes::UNKNOWN;
 use model::api::{
-    ErrorBody, ExecRequest, Explanation, GuestStats, LaunchRequest, PasswdRequest, PublishRequest,
+    Display, ErrorBody, ExecRequest, Explanation, GuestStats, LaunchRequest, PasswdRequest, PublishRequest,
     RenameRequest, Session, SpecPatch, StopRequest,
 };
 use model::{Guest, Operation};
@@ -20,6 +21,7 @@ use super::schemas;
 use crate::answer::{Answer, Refusal};
 use crate::request::{Body, MaybeBody, Named, Params};
 use crate::state::{Asker, Door};
+use crate::stream;
 
 /// How long a wait lasts when the request says nothing.
 const PATIENCE: u64 = 60;
@@ -219,6 +221,39 @@ pub(crate) async fn exec(
     responses((status = 200, body = Session), (status = "default", body = ErrorBody)))]
 pub(crate) async fn console(State(door): State<Door>, Named(name): Named) -> Answer<Session> {
     Ok(Json(door.ask(move |control| control.console(&name)).await?))
+}
+
+/// Serve the screen of a machine, and tell where.
+#[utoipa::path(post, path = "/v1/guests/{name}/vnc", operation_id = "vnc_guest", params(("name" = String, Path)),
+    responses((status = 200, body = Display), (status = "default", body = ErrorBody)))]
+pub(crate) async fn vnc(State(door): State<Door>, Named(name): Named) -> Answer<Display> {
+    Ok(Json(door.ask(move |control| control.display(&name)).await?))
+}
+
+#[derive(Deserialize, IntoParams)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct ScreenshotQuery {
+    /// As text instead of a picture.
+    #[serde(default)]
+    text: bool,
+}
+
+/// What the screen of a machine shows, as a PNG picture or as text.
+#[utoipa::path(get, path = "/v1/guests/{name}/screenshot", operation_id = "screenshot_guest",
+    params(("name" = String, Path), ScreenshotQuery),
+    responses((status = 200, body = Vec<u8>, content_type = "image/png"), (status = "default", body = ErrorBody)))]
+pub(crate) async fn screenshot(
+    State(door): State<Door>,
+    Named(name): Named,
+    Params(query): Params<ScreenshotQuery>,
+) -> Result<Response, Refusal> {
+    let taken = door.ask(move |control| control.screenshot(&name, query.text));
+    let body = stream::body_of(Vec::new(), taken.await?, ());
+    let kind = match query.text {
+        true => "text/plain; charset=utf-8",
+        false => "image/png",
+    };
+    Ok(([(header::CONTENT_TYPE, kind)], body).into_response())
 }
 
 #[derive(Deserialize, IntoParams)]

@@ -40,6 +40,8 @@ pub(crate) fn paths() -> OpenApiRouter<Door> {
         .routes(routes!(guests::passwd))
         .routes(routes!(guests::exec))
         .routes(routes!(guests::console))
+        .routes(routes!(guests::vnc))
+        .routes(routes!(guests::screenshot))
         .routes(routes!(guests::wait))
         .routes(routes!(guests::stats))
         .routes(routes!(guests::explain))
