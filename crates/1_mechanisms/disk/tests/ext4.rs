@@ -422,7 +422,7 @@ fn a_mutated_file_system_never_panics() {
             .filter(|piece| !(100..600).contains(piece) || options.contains(&"ext2"))
             .collect();
         let change = (any::<prop::sample::Index>(), 0..64usize, any::<u8>());
-        proptest!(ProptestConfig::with_cases(150), |(
+        proptest!(ProptestConfig::with_cases(80), |(
             changes in proptest::collection::vec(change, 1..10), head in any::<bool>(),
         )| {
             let mut bytes = dirty.clone();

@@ -281,7 +281,7 @@ fn what_is_discarded_is_given_back_to_the_host() {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(32))]
+    #![proptest_config(ProptestConfig::with_cases(20))]
 
     /// The file as it is at any moment, without the tables in memory, is what a killed process leaves.
     #[test]

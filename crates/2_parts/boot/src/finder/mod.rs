@@ -12,8 +12,6 @@ mod grub_script;
 mod lz4;
 mod newest;
 mod ramdisk;
-#[cfg(test)]
-mod tests;
 mod version;
 mod volumes;
 
@@ -313,3 +311,6 @@ impl fmt::Display for Fact {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;
