@@ -12,6 +12,7 @@ pub mod chipset;
 pub mod irq;
 pub mod pci;
 pub mod state;
+pub mod vga;
 pub mod virtio;
 pub mod work;
 
