@@ -5,6 +5,7 @@ mod balloon;
 mod block;
 mod console;
 mod driver;
+mod fs;
 mod net;
 mod queue;
 mod rng;
