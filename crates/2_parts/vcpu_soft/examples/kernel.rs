@@ -282,7 +282,9 @@ fn main() {
                 }
             };
             let state = processor.save().expect("a state");
-            (halt, processor.retired().unwrap_or(0), state)
+            let busy = rustix::time::clock_gettime(rustix::time::ClockId::ThreadCPUTime);
+            let busy = busy.tv_sec as f64 + busy.tv_nsec as f64 / 1e9;
+            (halt, processor.retired().unwrap_or(0), state, busy)
         }));
     }
     let deadline = started + Duration::from_secs(options.seconds);
@@ -294,9 +296,11 @@ fn main() {
     }
     let elapsed = started.elapsed().as_secs_f64();
     for (number, thread) in threads.into_iter().enumerate() {
-        let (halt, retired, state) = thread.join().expect("the processor's thread");
-        let rate = retired as f64 / elapsed / 1e6;
-        eprintln!("\nprocessor {number}: {halt:?}, {retired} instructions, {rate:.1} M/s");
+        let (halt, retired, state, busy) = thread.join().expect("the processor's thread");
+        let rate = retired as f64 / busy / 1e6;
+        eprintln!(
+            "\nprocessor {number}: {halt:?}, {retired} instructions, {busy:.1} s busy of {elapsed:.1}, {rate:.1} M/s"
+        );
         eprintln!(
             "rip {:#x} cr2 {:#x} cr3 {:#x} activity {:?} rflags {:#x}",
             state.rip, state.cr2, state.cr3, state.activity, state.rflags

@@ -559,9 +559,12 @@ impl Cpu {
     }
 
     /// Takes posted interrupts, and lets the timer fire when its time has come.
-    pub(crate) fn collect_interrupts(&mut self, requests: u32) {
+    pub(crate) fn collect_interrupts(&mut self, requests: u32, look: bool) {
         if requests & request::INTERRUPT != 0 {
             self.apic.take(self.mailbox.posted());
+        }
+        if !look {
+            return;
         }
         let Some(deadline) = self.apic.deadline else {
             return;

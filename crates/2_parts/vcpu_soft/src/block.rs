@@ -378,6 +378,7 @@ impl Cpu {
         };
         match walk(&self.map, &self.mode, self.cr3, linear, access) {
             Ok(walked) => {
+                self.claim_tables(&walked.entries);
                 self.tlb.fill_code(linear, user, walked.found);
                 Ok(CodePage {
                     physical: walked.found.physical,
@@ -385,6 +386,27 @@ impl Cpu {
                 })
             }
             Err(code) => self.page_fault(linear, code),
+        }
+    }
+
+    /// With a counting clock: marks the tables that a translation came from as code is marked, so that a write to them drops it.
+    /// What the translation cache holds is then always what a walk would find, and no run depends on when it was filled.
+    pub(crate) fn claim_tables(&mut self, entries: &[u64; 4]) {
+        if self.time.host {
+            return;
+        }
+        for at in entries.iter().filter(|at| **at != 0) {
+            if self.tables.insert(at / PAGE) {
+                self.claim_code(*at);
+            }
+        }
+    }
+
+    /// Drops all translations when a page that was written holds tables which some of them came from.
+    pub(crate) fn table_written(&mut self, physical: u64) {
+        if self.tables.contains(&(physical / PAGE)) {
+            self.tables.clear();
+            self.tlb.flush();
         }
     }
 

@@ -179,6 +179,8 @@ pub(crate) struct Cpu {
     pub(crate) exception: Exception,
     /// Writes to pages with decoded code.
     pub(crate) code_writes: Vec<(u64, u32)>,
+    /// With a counting clock: pages of tables that translations in the cache came from.
+    pub(crate) tables: std::collections::BTreeSet<u64>,
     /// Pages that are written are noted.
     pub(crate) logging: bool,
     pub(crate) map: Arc<Map>,

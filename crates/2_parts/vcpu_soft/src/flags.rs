@@ -192,7 +192,7 @@ mod tests {
         let mut bits = 0;
         for (flag, set) in [
             (CF, sum > 0xff),
-            (PF, (sum as u8).count_ones() % 2 == 0),
+            (PF, (sum as u8).count_ones().is_multiple_of(2)),
             (AF, (a & 15) + (b & 15) + carry > 15),
             (ZF, sum as u8 == 0),
             (SF, sum & 0x80 != 0),

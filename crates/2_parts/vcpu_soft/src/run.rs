@@ -28,6 +28,8 @@ pub(crate) struct Processor {
     pub(crate) stop: Option<u64>,
     /// The devices' next deadline, with a counting clock.
     pub(crate) due: Option<u64>,
+    /// Instructions retired at the next look at the host's clock.
+    pub(crate) look_at: u64,
 }
 
 /// What is to be done next.
@@ -137,11 +139,17 @@ impl Processor {
             }
             self.call_due(io);
         }
+        let waiting = self.cpu.mailbox.requests.load(Ordering::SeqCst);
+        let look = self.looks(waiting) || accessed;
+        if look {
+            // Before the requests are taken: it makes some.
+            self.cpu.shared.spread_rewritten(&self.cpu.map);
+        }
         let requests = self.cpu.mailbox.take();
         if requests != 0 {
             self.answer(requests);
         }
-        self.cpu.shared.spread_rewritten(&self.cpu.map);
+        self.cpu.collect_interrupts(requests, look);
         if requests & request::KICK != 0 {
             // What else was asked for has been done.
             return Ok(Next::Leave(Halt::Kicked));
@@ -150,8 +158,8 @@ impl Processor {
             && due <= self.cpu.now()
         {
             self.call_due(io);
+            return Ok(Next::Again);
         }
-        self.cpu.collect_interrupts(request::INTERRUPT);
         if self.pending_events()? {
             return Ok(Next::Again);
         }
@@ -167,17 +175,31 @@ impl Processor {
         Ok(Next::Run(self.budget()))
     }
 
+    /// Whether it is time to look at the clock and at what devices have written: not after each instruction that ends a block.
+    fn looks(&mut self, requests: u32) -> bool {
+        let cpu = &self.cpu;
+        let due = !cpu.time.host
+            || requests != 0
+            || cpu.activity != Activity::Running
+            || cpu.retired >= self.look_at;
+        if due {
+            self.look_at = cpu.retired + SLICE;
+        }
+        due
+    }
+
     fn call_due(&mut self, io: &dyn Io) {
         if !self.cpu.time.host {
             self.cpu.shared.config.clock.advance(self.cpu.now());
-            self.due = io.due();
+            // A deadline that has passed again is met one instruction later, not in an endless loop.
+            self.due = io.due().map(|due| due.max(self.cpu.now() + 1));
         }
     }
 
     /// Instructions until something is due.
     fn budget(&self) -> u64 {
         let mut budget = if self.cpu.time.host {
-            SLICE
+            self.look_at.saturating_sub(self.cpu.retired).min(SLICE)
         } else {
             let now = self.cpu.now();
             [self.due, self.cpu.apic.deadline()]
@@ -209,6 +231,7 @@ impl Processor {
             let mut empty = true;
             for place in map.places(&region.block, page) {
                 empty &= self.cache.rewrite(place | physical & 0xfff, u64::from(len));
+                self.cpu.table_written(place);
                 shared.others(self.cpu.number, |mailbox| mailbox.rewritten(place));
             }
             if empty && shared.count() <= 1 {
@@ -254,6 +277,7 @@ impl Processor {
         }
         for physical in rewritten {
             self.cache.forget_page(physical);
+            self.cpu.table_written(physical);
         }
     }
 

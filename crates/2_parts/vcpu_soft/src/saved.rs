@@ -17,7 +17,7 @@ impl Cpu {
         let now = self.now();
         // What waits in the mailbox is part of the local APIC.
         let requests = self.mailbox.requests.load(std::sync::atomic::Ordering::SeqCst);
-        self.collect_interrupts(requests);
+        self.collect_interrupts(requests, false);
         self.nmi_pending |= requests & crate::shared::request::NMI != 0;
         self.mailbox.requests.fetch_and(
             !(crate::shared::request::INTERRUPT | crate::shared::request::NMI),

@@ -101,6 +101,7 @@ impl Vm for Machine {
             execute,
             stop: None,
             due: None,
+            look_at: 0,
         };
         processor
             .cpu
@@ -237,6 +238,7 @@ impl Cpu {
             stop: Default::default(),
             exception: Default::default(),
             code_writes: Vec::new(),
+            tables: Default::default(),
             logging: shared.logging.load(Ordering::SeqCst),
             map: shared.map(),
             shared: Arc::clone(shared),
@@ -281,6 +283,7 @@ impl Vcpu for Processor {
         self.cpu.map = self.cpu.shared.map();
         self.cpu.tlb.clear();
         self.cache.clear();
+        self.look_at = 0;
         self.cpu
             .restore(state)
             .map_err(|bad| Fault::new(BAD_STATE).because_of(bad.0))

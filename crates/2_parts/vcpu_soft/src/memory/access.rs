@@ -254,6 +254,7 @@ impl Cpu {
             Ok(walked) => walked,
             Err(code) => return self.page_fault(linear, code),
         };
+        self.claim_tables(&walked.entries);
         let physical = walked.found.physical;
         if self.watched(linear) {
             return Ok(physical | linear & 0xfff);

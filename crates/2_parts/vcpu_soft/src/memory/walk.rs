@@ -65,6 +65,8 @@ pub(crate) struct Walked {
     pub(crate) found: Found,
     /// Writing is allowed and the page is marked as dirty already.
     pub(crate) writable: bool,
+    /// Where the entries on the way are; 0 for none.
+    pub(crate) entries: [u64; 4],
 }
 
 /// What the entries on the way allow together.
@@ -120,6 +122,7 @@ pub(crate) fn walk(map: &Map, mode: &Mode, cr3: u64, linear: u64, access: Access
                 bits: 12,
             },
             writable: true,
+            entries: [0; 4],
         });
     }
     let walker = Walker {
@@ -304,6 +307,7 @@ impl Walker<'_> {
                 bits,
             },
             writable: dirty && rights.may_write(self.mode, self.access),
+            entries: steps.map(|(at, _)| at),
         }))
     }
 
