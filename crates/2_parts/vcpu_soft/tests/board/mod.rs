@@ -1,5 +1,9 @@
 //! A bare board for tests: some RAM, one or more processors, a port that collects bytes.
-#![allow(dead_code, reason = "each test uses a part of it")]
+#![allow(
+    dead_code,
+    clippy::unwrap_used,
+    reason = "each test uses a part of it; a test may unwrap"
+)]
 
 use std::sync::{Arc, Mutex};
 
