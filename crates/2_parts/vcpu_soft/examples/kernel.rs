@@ -1,5 +1,7 @@
 //! Boots a bzImage on the software CPU with nothing but a serial port: `kernel BZIMAGE [--initrd FILE] [--memory MIB]
 //! [--cpus N] [--seconds S] [--counting] [--append "…"]`. The kernel's words come on standard output, figures on standard error.
+//! With `--retire N --snapshots M` time counts instructions, the machine is saved, dropped and restored M times in the first N
+//! instructions, and a digest of registers and memory is told: the same for every M.
 
 use std::io::Write;
 use std::sync::Arc;
@@ -8,7 +10,7 @@ use std::time::{Duration, Instant};
 
 use guestmem::Memory;
 use vcpu::state::{CpuState, Segment, msr};
-use vcpu::time::{Clock, CountingClock, HostClock, HostRandom};
+use vcpu::time::{Clock, CountingClock, HostClock, HostRandom, Random, SeededRandom};
 use vcpu::{Accel, Access, Halt, Io, Slot, Vm, VmConfig};
 use vcpu_soft::Software;
 
@@ -64,6 +66,8 @@ struct Options {
     seconds: u64,
     counting: bool,
     append: String,
+    retire: u64,
+    snapshots: u64,
 }
 
 fn options() -> Options {
@@ -74,6 +78,8 @@ fn options() -> Options {
         cpus: 1,
         seconds: 60,
         counting: false,
+        retire: 0,
+        snapshots: 0,
         append: "earlyprintk=ttyS0 console=ttyS0 no_timer_check".into(),
     };
     let mut arguments = std::env::args().skip(1);
@@ -85,6 +91,8 @@ fn options() -> Options {
             "--cpus" => options.cpus = value().parse().expect("a number"),
             "--seconds" => options.seconds = value().parse().expect("a number"),
             "--counting" => options.counting = true,
+            "--retire" => options.retire = value().parse().expect("a number"),
+            "--snapshots" => options.snapshots = value().parse().expect("a number"),
             "--append" => options.append = value(),
             _ => options.kernel = argument,
         }
@@ -233,10 +241,84 @@ fn entry_state() -> CpuState {
     state
 }
 
+fn slots(memory: &Memory) -> Vec<Slot> {
+    memory
+        .regions()
+        .map(|region| Slot {
+            start: region.start,
+            len: region.len,
+            block: memory.block().clone(),
+            offset: region.offset,
+            access: Access::ReadWrite,
+        })
+        .collect()
+}
+
+/// Runs so many instructions in pieces, each under a new machine, and tells a digest of the end.
+fn repeat(memory: &Memory, mut state: CpuState, options: &Options) {
+    let accel = Software::new();
+    let serial = Serial::default();
+    let (mut seed, mut now) = (7, 0);
+    let pieces = options.snapshots + 1;
+    for piece in 1..=pieces {
+        // Unequal pieces, so that they end anywhere.
+        let end = if piece == pieces {
+            options.retire
+        } else {
+            options.retire * piece / pieces + piece * 7919 % 1000
+        };
+        let clock = Arc::new(CountingClock::new(now, 1_700_000_000_000_000_000));
+        let random = Arc::new(SeededRandom::new(seed));
+        let config = VmConfig {
+            clock: Arc::clone(&clock) as Arc<dyn Clock>,
+            random: Arc::clone(&random) as Arc<dyn Random>,
+            ioapic_pins: 24,
+        };
+        let vm = accel.create(config).expect("a machine");
+        vm.map(&slots(memory)).expect("a map");
+        let leaves = accel.cpuid().expect("leaves");
+        let own = vcpu::cpuid::for_processor(&leaves, 0, 1);
+        let mut processor = vm.vcpu(0, &own).expect("a processor");
+        processor.restore(&state).expect("a good state");
+        processor.stop_at(Some(end));
+        loop {
+            match processor.run(&serial).expect("the guest is no trouble") {
+                Halt::Idle { until: Some(until) } => clock.advance(until),
+                Halt::Reached => break,
+                other => panic!("{other:?}"),
+            }
+        }
+        state = processor.save().expect("a state");
+        (seed, now) = (random.save().unwrap_or(0), clock.now());
+    }
+    let mut digest = 0xcbf2_9ce4_8422_2325_u64;
+    let mut add = |bytes: &[u8]| {
+        for byte in bytes {
+            digest = (digest ^ u64::from(*byte)).wrapping_mul(0x100_0000_01b3);
+        }
+    };
+    add(format!("{state:?}").as_bytes());
+    eprintln!("\nstate {digest:#x} at {now}");
+    let mut add = |bytes: &[u8]| {
+        for byte in bytes {
+            digest = (digest ^ u64::from(*byte)).wrapping_mul(0x100_0000_01b3);
+        }
+    };
+    let mut page = vec![0; 1 << 20];
+    for at in (0..options.memory << 20).step_by(1 << 20) {
+        memory.block().read(at, &mut page).expect("RAM");
+        add(&page);
+    }
+    eprintln!("with memory {digest:#x}");
+}
+
 fn main() {
     let options = options();
     let memory = Memory::new(options.memory << 20).expect("guest memory");
     let state = load(&memory, &options);
+    if options.retire != 0 {
+        return repeat(&memory, state, &options);
+    }
     let clock: Arc<dyn Clock> = if options.counting {
         Arc::new(CountingClock::new(0, 1_700_000_000_000_000_000))
     } else {
@@ -249,17 +331,7 @@ fn main() {
         ioapic_pins: 24,
     };
     let vm: Arc<dyn Vm> = accel.create(config).expect("a machine");
-    let slots: Vec<Slot> = memory
-        .regions()
-        .map(|region| Slot {
-            start: region.start,
-            len: region.len,
-            block: memory.block().clone(),
-            offset: region.offset,
-            access: Access::ReadWrite,
-        })
-        .collect();
-    vm.map(&slots).expect("a map");
+    vm.map(&slots(&memory)).expect("a map");
     let leaves = accel.cpuid().expect("leaves");
     let serial = Arc::new(Serial::default());
     let started = Instant::now();
