@@ -37,7 +37,17 @@ impl Ground {
         fs::set_permissions(dir.path(), fs::Permissions::from_mode(0o755)).unwrap();
         let ground = Ground { dir };
         let layer = ground.path("layer");
-        for name in ["usr/bin", "usr/lib", "usr/lib64", "etc", "proc", "sys", "dev", "run", "root"] {
+        for name in [
+            "usr/bin",
+            "usr/lib",
+            "usr/lib64",
+            "etc",
+            "proc",
+            "sys",
+            "dev",
+            "run",
+            "root",
+        ] {
             fs::create_dir_all(layer.join(name)).unwrap();
         }
         fs::set_permissions(layer.join("root"), fs::Permissions::from_mode(0o700)).unwrap();
@@ -106,7 +116,7 @@ impl Ground {
         make_disk(&making, watcher)
     }
 
-    /// Bytes of the root partition's beginning.
+    /// The root partition.
     fn root(&self) -> partition::Partition {
         let file = fs::File::open(self.path("disk.raw")).unwrap();
         let image = disk::open(file, Format::Raw, true).unwrap();
@@ -117,7 +127,10 @@ impl Ground {
     /// What debugfs(8) says of the root file system.
     fn debugfs(&self, request: &str) -> String {
         let device = format!("{}?offset={}", self.path("disk.raw").display(), self.root().start);
-        let output = Command::new("debugfs").args(["-R", request, &device]).output().unwrap();
+        let output = Command::new("debugfs")
+            .args(["-R", request, &device])
+            .output()
+            .unwrap();
         String::from_utf8_lossy(&output.stdout).into_owned()
     }
 
@@ -168,18 +181,22 @@ fn a_disk_holds_the_merged_tree_with_the_guests_owners_links_and_attributes() {
     shifted.extend(IDS.base.to_le_bytes());
     let upper = ground.path("upper");
     fs::write(upper.join("arping"), "").unwrap();
-    rustix::fs::setxattr(upper.join("arping"), "security.capability", &shifted, none).unwrap();
     fs::write(upper.join("replaced"), "new").unwrap();
     for name in ["arping", "replaced"] {
         chown(upper.join(name), Some(IDS.base + 33), Some(IDS.base + 33)).unwrap();
     }
+    // A change of owner takes capabilities away, so they come after it.
+    rustix::fs::setxattr(upper.join("arping"), "security.capability", &shifted, none).unwrap();
     let whiteout = rustix::fs::makedev(0, 0);
     let kind = rustix::fs::FileType::CharacterDevice;
     let mode = rustix::fs::Mode::empty();
     rustix::fs::mknodat(rustix::fs::CWD, upper.join("deleted"), kind, mode, whiteout).unwrap();
 
     ground
-        .make(64 << 20, &[entry("/etc/hostname", "web\n"), entry("/etc/fstab", "mine\n")])
+        .make(
+            64 << 20,
+            &[entry("/etc/hostname", "web\n"), entry("/etc/fstab", "mine\n")],
+        )
         .unwrap();
     let owner = |name: &str| line(&ground.debugfs(&format!("stat {name}")), "User:").to_owned();
     let text = owner("/lower");
@@ -187,12 +204,24 @@ fn a_disk_holds_the_merged_tree_with_the_guests_owners_links_and_attributes() {
     let text = ground.debugfs("stat /lower");
     assert!(line(&text, "Mode:").contains("04711"), "{text}");
     assert!(line(&text, "Links:").contains("Links: 2"), "{text}");
-    assert!(owner("/replaced").contains("User:    33   Group:    33"), "{}", owner("/replaced"));
+    assert!(
+        owner("/replaced").contains("User:    33   Group:    33"),
+        "{}",
+        owner("/replaced")
+    );
     assert_eq!(ground.debugfs("cat /replaced"), "new");
     assert_eq!(ground.debugfs("cat /deleted"), "");
     assert_eq!(ground.debugfs("cat /etc/hostname"), "web\n");
-    assert_eq!(ground.debugfs("cat /etc/fstab"), "mine\n", "the caller's files come last");
-    assert!(ground.debugfs("cat /etc/systemd/network/80-posada.network").contains("DHCP=yes"));
+    assert_eq!(
+        ground.debugfs("cat /etc/fstab"),
+        "mine\n",
+        "the caller's files come last"
+    );
+    assert!(
+        ground
+            .debugfs("cat /etc/systemd/network/80-posada.network")
+            .contains("DHCP=yes")
+    );
     for name in ["/ping", "/arping"] {
         let text = ground.debugfs(&format!("ea_get -x {name} security.capability"));
         let digits: String = text.chars().filter(char::is_ascii_hexdigit).collect();
@@ -200,12 +229,19 @@ fn a_disk_holds_the_merged_tree_with_the_guests_owners_links_and_attributes() {
     }
     // Nothing of the jail's mounts is there, and modes of directories are the tree's.
     for name in ["/proc", "/dev", "/run", "/sys"] {
-        assert_eq!(ground.debugfs(&format!("ls -p {name}")).trim().lines().count(), 2, "{name}");
+        assert_eq!(
+            ground.debugfs(&format!("ls -p {name}")).trim().lines().count(),
+            2,
+            "{name}"
+        );
     }
     let text = ground.debugfs("stat /root");
     assert!(line(&text, "Mode:").contains("0700"), "{text}");
     let text = ground.debugfs("stat /");
-    assert!(line(&text, "Mode:").contains("0755") && line(&text, "User:").contains("User:     0"), "{text}");
+    assert!(
+        line(&text, "Mode:").contains("0755") && line(&text, "User:").contains("User:     0"),
+        "{text}"
+    );
 }
 
 #[test]
@@ -223,14 +259,25 @@ fn a_disk_passes_the_checks_of_other_programs_and_is_sparse() {
     assert_eq!(root.kind, Kind::Gpt(partition::Guid::LINUX_ROOT_X86_64));
     let file = format!("{}?offset={}", out.display(), root.start);
     let check = Command::new("e2fsck").args(["-f", "-n", &file]).output().unwrap();
-    assert!(check.status.success(), "{}", String::from_utf8_lossy(&check.stdout));
+    assert!(
+        check.status.success(),
+        "{}",
+        String::from_utf8_lossy(&check.stdout)
+    );
     let text = ground.debugfs("stats -h");
     assert!(line(&text, "UUID").contains(&root_uuid(GUEST)), "{text}");
     assert!(line(&text, "volume name").contains("web"), "{text}");
     let features = line(&text, "features");
-    assert!(features.contains("has_journal") && features.contains("extent"), "{features}");
+    assert!(
+        features.contains("has_journal") && features.contains("extent"),
+        "{features}"
+    );
     if let Ok(check) = Command::new("sfdisk").arg("--verify").arg(&out).output() {
-        assert!(check.status.success(), "{}", String::from_utf8_lossy(&check.stderr));
+        assert!(
+            check.status.success(),
+            "{}",
+            String::from_utf8_lossy(&check.stderr)
+        );
     }
 }
 
@@ -248,7 +295,9 @@ fn the_same_guest_gets_the_same_identifiers() {
 #[test]
 fn a_tree_that_does_not_fit_and_one_without_mke2fs_are_named_and_leave_nothing() {
     let ground = Ground::with_mke2fs();
-    let noise: Vec<u8> = (0..40u32 << 18).flat_map(|n| n.wrapping_mul(2_654_435_761).to_le_bytes()).collect();
+    let noise: Vec<u8> = (0..40u32 << 18)
+        .flat_map(|n| n.wrapping_mul(2_654_435_761).to_le_bytes())
+        .collect();
     fs::write(ground.path("layer/noise"), noise).unwrap();
     let fault = ground.make(32 << 20, &[]).unwrap_err();
     assert!(fault.is(codes::DISK_TOO_SMALL), "{fault:?}");
@@ -257,7 +306,7 @@ fn a_tree_that_does_not_fit_and_one_without_mke2fs_are_named_and_leave_nothing()
     assert!(fault.is(codes::NO_MKE2FS), "{fault:?}");
     let fault = ground.make(0, &[]).unwrap_err();
     assert!(fault.is(disk::FIT), "{fault:?}");
-    nothing_left(&ground.dir.path());
+    nothing_left(ground.dir.path());
 }
 
 fn nothing_left(dir: &Path) {
@@ -291,7 +340,9 @@ fn a_full_host_is_named_and_leaves_nothing() {
 fn a_disk_that_is_cancelled_leaves_nothing() {
     let ground = Ground::with_mke2fs();
     let watching = kit::Watching::default();
-    watching.cancelled.store(true, std::sync::atomic::Ordering::Relaxed);
+    watching
+        .cancelled
+        .store(true, std::sync::atomic::Ordering::Relaxed);
     let out = ground.path("disk.raw");
     let fault = ground.make_at(&out, 64 << 20, &[], &watching).unwrap_err();
     assert!(fault.is(model::CANCELLED), "{fault:?}");
@@ -310,7 +361,10 @@ fn a_disk_file_is_an_image_for_machines_only() {
     assert!(image.layers.is_empty() && image.size < 16 << 20);
     let stored = image.disk.clone().unwrap();
     assert_eq!((stored.format, stored.size), (Format::Raw, 32 << 20));
-    assert_eq!(fs::read(&stored.path).unwrap(), fs::read(ground.path("disk.raw")).unwrap());
+    assert_eq!(
+        fs::read(&stored.path).unwrap(),
+        fs::read(ground.path("disk.raw")).unwrap()
+    );
     // The same content by another name is the same image, found by its digest too.
     fs::copy(ground.path("disk.raw"), ground.path("other.img")).unwrap();
     let other = ImageRef::Path(ground.path("other.img").display().to_string());
@@ -326,16 +380,28 @@ fn a_disk_file_is_an_image_for_machines_only() {
     let about = fs::metadata(&copy).unwrap();
     assert_eq!((about.len(), about.mode() & 0o777), (48 << 20, 0o600));
     assert!(about.blocks() * 512 < 16 << 20);
-    assert_eq!(fs::read(&copy).unwrap()[..32 << 20], fs::read(&stored.path).unwrap());
+    assert_eq!(
+        fs::read(&copy).unwrap()[..32 << 20],
+        fs::read(&stored.path).unwrap()
+    );
     copy_disk(&stored, &copy, Some(1 << 20), &Unwatched).unwrap();
-    assert_eq!(fs::metadata(&copy).unwrap().len(), 32 << 20, "none becomes smaller");
+    assert_eq!(
+        fs::metadata(&copy).unwrap().len(),
+        32 << 20,
+        "none becomes smaller"
+    );
 }
 
 #[test]
 fn a_qcow2_image_keeps_its_format_and_does_not_grow() {
     let ground = Ground::new();
     let file = ground.path("disk.qcow2");
-    let to = fs::File::create_new(&file).unwrap();
+    let to = fs::File::options()
+        .read(true)
+        .write(true)
+        .create_new(true)
+        .open(&file)
+        .unwrap();
     disk::Qcow2::create(to, 1 << 30, disk::CreateOptions::default()).unwrap();
     let reference = ImageRef::Path(file.display().to_string());
     let image = ground.images().ensure_any(&reference, &[], &Unwatched).unwrap();

@@ -21,8 +21,7 @@ const OF_IMAGE: &[(&str, &str)] = &[
 ];
 
 /// One card by DHCP and router advertisements, by whatever name the kernel calls it.
-const NETWORK: &str =
-    "[Match]\nName=eth0 en*\n\n[Network]\nDHCP=yes\n\n[DHCPv4]\nClientIdentifier=mac\nUseDomains=yes\n";
+const NETWORK: &str = "[Match]\nName=eth0 en*\n\n[Network]\nDHCP=yes\n\n[DHCPv4]\nClientIdentifier=mac\n";
 
 /// Units that a machine starts and a container does not; what an old or other system lacks is passed over.
 const UNITS: &[&str] = &[
