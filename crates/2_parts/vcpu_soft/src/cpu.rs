@@ -163,8 +163,6 @@ pub(crate) struct Cpu {
     pub(crate) accessed: bool,
     /// Some debug register watches code.
     pub(crate) breakpoints: bool,
-    /// Instructions retired when RF was set last, by an instruction that leaves it set.
-    pub(crate) kept_resume: u64,
     /// Causes of a debug exception that waits for the end of the instruction (DR6).
     pub(crate) debug_pending: u64,
     pub(crate) shadow: Shadow,

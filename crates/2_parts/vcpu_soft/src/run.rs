@@ -17,7 +17,7 @@ use crate::shared::request;
 /// Instructions between two looks at the host's clock: some twenty microseconds.
 const SLICE: u64 = 2000;
 /// DR6: single step.
-const STEP: u64 = 1 << 14;
+pub(crate) const STEP: u64 = 1 << 14;
 
 /// A processor with what it has decoded.
 pub(crate) struct Processor {
@@ -105,7 +105,7 @@ impl Processor {
         self.execute.run(cpu, &mut self.cache, 1)?;
         let cpu = &mut self.cpu;
         if cpu.retired != before {
-            if resumed && cpu.kept_resume != cpu.retired {
+            if resumed {
                 cpu.rflags &= !flags::RF;
             }
             if stepping && cpu.shadow != Shadow::Stack {
@@ -160,14 +160,14 @@ impl Processor {
             self.call_due(io);
             return Ok(Next::Again);
         }
-        if self.pending_events()? {
-            return Ok(Next::Again);
+        if let Some(next) = self.pending_events()? {
+            return Ok(next);
         }
         if self.stop.is_some_and(|stop| self.cpu.retired >= stop) {
             return Ok(Next::Leave(Halt::Reached));
         }
-        if self.interrupts(io)? {
-            return Ok(Next::Again);
+        if let Some(next) = self.interrupts(io)? {
+            return Ok(next);
         }
         if self.cpu.activity != Activity::Running {
             return Ok(self.wait());
@@ -288,44 +288,45 @@ impl Processor {
         cpu.tlb.protect_all(&map);
     }
 
-    /// Delivers what was pending in a restored state, and debug traps. Tells whether something was.
-    fn pending_events(&mut self) -> Result<bool, Impossible> {
-        let cpu = &mut self.cpu;
-        if let Some((number, error)) = cpu.pending_exception.take() {
-            let _: Result<(), Stop> = cpu.raise(number, error);
-        } else if let Some(number) = cpu.pending_interrupt.take() {
-            if cpu.deliver_external(number).is_ok() {
-                return Ok(true);
-            }
-        } else if cpu.debug_pending != 0 && cpu.shadow != Shadow::Stack {
-            cpu.debug[4] |= std::mem::take(&mut cpu.debug_pending);
-            let _: Result<(), Stop> = cpu.raise(vector::DEBUG, None);
-        } else {
-            return Ok(false);
+    /// What follows a delivery: another look, or the end.
+    fn delivered(&mut self, done: Result<(), Stop>) -> Result<Option<Next>, Impossible> {
+        if done.is_err()
+            && let Some(halt) = self.stopped()?
+        {
+            return Ok(Some(Next::Leave(halt)));
         }
-        match self.stopped()? {
-            // A shutdown is met again at once, by the caller's loop.
-            Some(_) => {
-                self.cpu.pending_exception = Some((vector::DOUBLE, Some(0)));
-                Err(Impossible("triple fault"))
-            }
-            None => Ok(true),
-        }
+        Ok(Some(Next::Again))
     }
 
-    /// Delivers an interrupt, if one may be. Tells whether it was.
-    fn interrupts(&mut self, io: &dyn Io) -> Result<bool, Impossible> {
+    /// Delivers what was pending in a restored state, and debug traps.
+    fn pending_events(&mut self) -> Result<Option<Next>, Impossible> {
+        let cpu = &mut self.cpu;
+        let done = if let Some((number, error)) = cpu.pending_exception.take() {
+            cpu.raise(number, error)
+        } else if let Some(number) = cpu.pending_interrupt.take() {
+            cpu.deliver_external(number)
+        } else if cpu.debug_pending != 0 && cpu.shadow != Shadow::Stack {
+            cpu.debug[4] |= std::mem::take(&mut cpu.debug_pending);
+            cpu.raise(vector::DEBUG, None)
+        } else {
+            return Ok(None);
+        };
+        self.delivered(done)
+    }
+
+    /// Delivers an interrupt, if one may be.
+    fn interrupts(&mut self, io: &dyn Io) -> Result<Option<Next>, Impossible> {
         let cpu = &mut self.cpu;
         let waiting = matches!(cpu.activity, Activity::WaitForInit | Activity::WaitForStartup);
         if cpu.shadow != Shadow::None || waiting {
-            return Ok(false);
+            return Ok(None);
         }
-        let delivered = if cpu.nmi_pending && !cpu.nmi_masked {
+        let done = if cpu.nmi_pending && !cpu.nmi_masked {
             cpu.nmi_pending = false;
             cpu.nmi_masked = true;
             cpu.deliver_external(vector::NMI)
         } else if cpu.rflags & flags::IF == 0 {
-            return Ok(false);
+            return Ok(None);
         } else if cpu.mailbox.external.load(Ordering::SeqCst) && cpu.apic.passes_external() {
             cpu.sync_clock();
             let number = io.acknowledge();
@@ -334,15 +335,9 @@ impl Processor {
             cpu.apic.accept(number);
             cpu.deliver_external(number)
         } else {
-            return Ok(false);
+            return Ok(None);
         };
-        if delivered.is_err() {
-            return match self.stopped()? {
-                Some(_) => Err(Impossible("triple fault")),
-                None => Ok(true),
-            };
-        }
-        Ok(true)
+        self.delivered(done)
     }
 
     /// Waits while the processor is halted.

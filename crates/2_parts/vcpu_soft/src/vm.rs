@@ -227,7 +227,6 @@ impl Cpu {
             watching: false,
             accessed: false,
             breakpoints: false,
-            kept_resume: u64::MAX,
             debug_pending: 0,
             shadow: Default::default(),
             nmi_pending: false,

@@ -58,15 +58,20 @@ fn repeat(
         return Ok(Flow::Next);
     }
     let mask = op.form.address_mask();
+    let stepping = cpu.rflags & flags::TF != 0;
     for _ in 0..ROUNDS {
         let count = cpu.registers[1] & mask;
         if count == 0 {
             return Ok(Flow::Next);
         }
-        let (done, more) = body(cpu, count)?;
+        let (done, more) = body(cpu, if stepping { 1 } else { count })?;
         cpu.set_counter(mask, count - done);
         if !more || count == done {
             return Ok(Flow::Next);
+        }
+        if stepping {
+            cpu.debug_pending |= crate::run::STEP;
+            break;
         }
         if cpu.cut {
             break;

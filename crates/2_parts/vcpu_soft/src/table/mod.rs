@@ -470,3 +470,147 @@ fn leftovers(b: &mut Builder) -> Option<Handler> {
         _ => return None,
     })
 }
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use iced_x86::{Code, CpuidFeature as F, Decoder, DecoderOptions};
+
+    use crate::decode::{Decoded, decode};
+
+    /// The features that CPUID announces, or that every processor of the kind has.
+    const ANNOUNCED: &[F] = &[
+        F::INTEL8086,
+        F::INTEL8086_ONLY,
+        F::INTEL186,
+        F::INTEL286,
+        F::INTEL386,
+        F::INTEL486,
+        F::X64,
+        F::FPU,
+        F::FPU287,
+        F::FPU387,
+        F::TSC,
+        F::MSR,
+        F::CX8,
+        F::SEP,
+        F::CMOV,
+        F::CLFSH,
+        F::MMX,
+        F::FXSR,
+        F::SSE,
+        F::SSE2,
+        F::SSE3,
+        F::SSSE3,
+        F::SSE4_1,
+        F::SSE4_2,
+        F::PCLMULQDQ,
+        F::AES,
+        F::CMPXCHG16B,
+        F::MOVBE,
+        F::POPCNT,
+        F::XSAVE,
+        F::XSAVEOPT,
+        F::RDRAND,
+        F::RDSEED,
+        F::FSGSBASE,
+        F::SMAP,
+        F::INVPCID,
+        F::CLFLUSHOPT,
+        F::ADX,
+        F::BMI1,
+        F::BMI2,
+        F::LZCNT,
+        F::PREFETCHW,
+        F::SYSCALL,
+        F::RDTSCP,
+        F::MULTIBYTENOP,
+        F::PAUSE,
+        F::RDPMC,
+    ];
+
+    /// Instructions of those features that processors of today do not have, or that are there by another feature.
+    fn exempt(code: Code) -> bool {
+        matches!(
+            code,
+            // POP CS is one of the 8086 only.
+            Code::Popw_CS
+        )
+    }
+
+    /// Every instruction that short byte sequences can be, by code, with an example.
+    fn everything() -> BTreeMap<u16, (u8, Vec<u8>)> {
+        let mut found = BTreeMap::new();
+        let maps: [&[u8]; 4] = [&[], &[0x0f], &[0x0f, 0x38], &[0x0f, 0x3a]];
+        let prefixes: [&[u8]; 11] = [
+            &[],
+            &[0x66],
+            &[0xf2],
+            &[0xf3],
+            &[0x48],
+            &[0x67],
+            &[0x66, 0x48],
+            &[0xf2, 0x48],
+            &[0xf3, 0x48],
+            &[0x66, 0xf2],
+            &[0x66, 0xf3],
+        ];
+        let mut heads: Vec<Vec<u8>> = Vec::new();
+        for map in maps {
+            for prefix in prefixes {
+                heads.push([prefix, map].concat());
+            }
+        }
+        for wide in [0x00, 0x80] {
+            for map in [2, 3] {
+                for kind in 0..4 {
+                    heads.push(vec![0xc4, 0xe0 | map, wide | 0x70 | kind]);
+                }
+            }
+        }
+        for bits in [16u8, 32, 64] {
+            for head in &heads {
+                for opcode in 0..=255u8 {
+                    for modrm in (0xc0..=0xff).chain((0x00..0x40).step_by(8)) {
+                        let mut bytes = head.clone();
+                        bytes.extend_from_slice(&[opcode, modrm]);
+                        bytes.resize(15, 0);
+                        let mut decoder = Decoder::new(u32::from(bits), &bytes, DecoderOptions::NONE);
+                        let instruction = decoder.decode();
+                        if !instruction.is_invalid() {
+                            found.entry(instruction.code() as u16).or_insert((bits, bytes));
+                        }
+                    }
+                }
+            }
+        }
+        found
+    }
+
+    #[test]
+    fn every_instruction_of_an_announced_feature_is_known() {
+        let mut missing = Vec::new();
+        let mut checked = 0;
+        for (number, (bits, bytes)) in everything() {
+            let code = Code::try_from(usize::from(number)).unwrap();
+            let announced = code
+                .cpuid_features()
+                .iter()
+                .all(|feature| ANNOUNCED.contains(feature));
+            if !announced || exempt(code) {
+                continue;
+            }
+            let Decoded::Op(op, _) = decode(&bytes, bits, 0, 0) else {
+                continue;
+            };
+            let undefined: crate::op::Handler = crate::ops::branch::undefined;
+            checked += 1;
+            if std::ptr::fn_addr_eq(op.run, undefined) && !format!("{code:?}").starts_with("Ud") {
+                missing.push(format!("{code:?}"));
+            }
+        }
+        assert!(missing.is_empty(), "{missing:?}");
+        assert!(checked > 1000, "{checked}");
+    }
+}
