@@ -8,3 +8,4 @@ doctor-user-namespaces = user namespaces
 doctor-overlay = overlay file system
 doctor-seccomp = filter of system calls
 doctor-cgroups = control groups
+doctor-kvm = processor for machines (KVM)

@@ -8,3 +8,4 @@ doctor-user-namespaces = espacios de nombres de usuario
 doctor-overlay = sistema de ficheros superpuesto
 doctor-seccomp = filtro de llamadas al sistema
 doctor-cgroups = grupos de control
+doctor-kvm = procesador para máquinas (KVM)

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use engine::protocol::FileJob;
 use engine::shim::Shim;
-use engine::{ExecPlan, Plan};
+use engine::{Engine, ExecPlan, Plan};
 use fault::{Fault, OrFault, Result};
 use images::Images;
 use model::api::{
@@ -246,6 +246,9 @@ impl Control {
             nics: Vec::new(),
             removed_ms: None,
         };
+        if hardware::is_machine(&stored.guest.spec) {
+            engine_machine::MachineEngine.check(&crate::plan::plan(&stored, &self.house.around()))?;
+        }
         if stored.guest.status.wanted {
             disks::are_free(&self.house, &stored)?;
         }
@@ -342,7 +345,10 @@ impl Control {
 
     fn power(&self, verb: Verb, name: &str, stop: StopRequest, actor: &Actor) -> Result<Operation> {
         let stored = self.house.named(name)?;
-        self.judge(verb, &stored, stop.force)?;
+        let go = self.judge(verb, &stored, stop.force)?;
+        if verb == Verb::Start && go == Go::Do {
+            disks::are_free(&self.house, &stored)?;
+        }
         let on = On {
             stop,
             ..On::guest(stored.id())

@@ -23,6 +23,7 @@ impl Control {
         findings.push(proxy(settings));
         findings.push(group(settings));
         findings.extend(engine_container::ContainerEngine.probe());
+        findings.extend(engine_machine::MachineEngine.probe());
         findings.extend(self.house().networks.doctor());
         let mut seen = std::collections::HashSet::new();
         findings.retain(|finding| seen.insert(finding.check.clone()));

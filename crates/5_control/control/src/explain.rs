@@ -7,6 +7,7 @@ use jail::recipe::Root;
 use model::api::{ExplainSection, Explanation};
 use model::{NicStatus, Publish, Transport};
 
+use crate::by_hand;
 use crate::control::Control;
 use crate::plan::plan;
 use crate::records::StoredGuest;
@@ -32,6 +33,10 @@ impl Control {
             ));
             sections.push(section("explain-mounts", mounts(pid)));
         }
+        let plan = plan(&stored, &house.around());
+        if let Some(machine) = &plan.machine {
+            sections.push(section("explain-machine", by_hand::facts(&stored, machine)));
+        }
         sections.push(section("explain-links", status.nics.iter().map(link).collect()));
         sections.push(section("explain-rules", rules(&stored)));
         let files = vec![
@@ -46,10 +51,11 @@ impl Control {
                 .map(|network| network.status.bridge)?,
             None => String::new(),
         };
-        Ok(Explanation {
-            sections,
-            commands: commands(&stored, &plan(&stored, &house.around()).root, &bridge),
-        })
+        let commands = match &plan.machine {
+            Some(machine) => by_hand::commands(&stored, machine, &bridge),
+            None => commands(&stored, &plan.root, &bridge),
+        };
+        Ok(Explanation { sections, commands })
     }
 }
 
@@ -115,7 +121,7 @@ fn link(nic: &NicStatus) -> String {
 }
 
 /// Addresses of the guest without their prefix lengths.
-fn addresses(stored: &StoredGuest) -> Vec<&str> {
+pub(crate) fn addresses(stored: &StoredGuest) -> Vec<&str> {
     let nics = &stored.guest.status.nics;
     let all = nics.iter().flat_map(|nic| &nic.addresses);
     all.map(|address| address.split('/').next().unwrap_or(address))
@@ -201,7 +207,7 @@ fn commands(stored: &StoredGuest, root: &Root, bridge: &str) -> Vec<String> {
     commands
 }
 
-fn forward(publish: &Publish, address: &str) -> String {
+pub(crate) fn forward(publish: &Publish, address: &str) -> String {
     let transport = match publish.transport {
         Transport::Tcp => "tcp",
         Transport::Udp => "udp",

@@ -21,6 +21,7 @@
 pub mod admission;
 mod adopt;
 mod amend;
+mod by_hand;
 pub mod codes;
 mod control;
 mod copies;

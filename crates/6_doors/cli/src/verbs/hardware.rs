@@ -50,30 +50,21 @@ pub fn grammar(command: Command) -> Command {
         .arg(switch("ephemeral"))
 }
 
-/// The options of machines as they were given; none without `--vm`.
-pub struct Given {
-    /// What becomes of them.
-    pub hardware: MachineSpec,
-}
-
-impl Given {
-    /// Whether the machine may start from something else than an image.
-    fn starts_alone(&self) -> bool {
-        let hardware = &self.hardware;
-        hardware.iso.is_some() || hardware.kernel.is_some() || !hardware.disks.is_empty()
-    }
+/// Whether a machine may start from something else than an image.
+fn starts_alone(hardware: &MachineSpec) -> bool {
+    hardware.iso.is_some() || hardware.kernel.is_some() || !hardware.disks.is_empty()
 }
 
 fn text<'a>(matches: &'a ArgMatches, id: &str) -> Option<&'a str> {
     matches.get_one::<String>(id).map(String::as_str)
 }
 
-/// Reads the options of machines.
+/// The hardware that the options tell; none without `--vm`.
 ///
 /// # Errors
 /// [`codes::NEEDS_VM`] when there are some without `--vm`, [`codes::CONFLICT`] when two exclude each other,
 /// [`codes::NUMBER_INVALID`] when the processors are no whole number.
-pub fn read(matches: &ArgMatches, here: &Path) -> Result<Option<Given>> {
+pub fn read(matches: &ArgMatches, here: &Path) -> Result<Option<MachineSpec>> {
     let engine = text(matches, "engine");
     if !matches.get_flag("vm") {
         let given = |id: &&&str| matches.value_source(id) == Some(clap::parser::ValueSource::CommandLine);
@@ -125,7 +116,7 @@ pub fn read(matches: &ArgMatches, here: &Path) -> Result<Option<Given>> {
             Disk::File(disk) => hardware.disks.push(disk),
         }
     }
-    Ok(Some(Given { hardware }))
+    Ok(Some(hardware))
 }
 
 fn conflict(option: &str, other: &str) -> Fault {
@@ -168,8 +159,12 @@ fn disk(text: &str, here: &Path) -> Result<Disk> {
 ///
 /// # Errors
 /// [`codes::ARGUMENT_MISSING`] without an image, and those of images and names.
-pub fn named(matches: &ArgMatches, here: &Path, given: Option<&Given>) -> Result<(ImageRef, Option<Name>)> {
-    let alone = given.is_some_and(Given::starts_alone);
+pub fn named(
+    matches: &ArgMatches,
+    here: &Path,
+    hardware: Option<&MachineSpec>,
+) -> Result<(ImageRef, Option<Name>)> {
+    let alone = hardware.is_some_and(starts_alone);
     let name = text(matches, "name").map(str::parse).transpose()?;
     match text(matches, "image") {
         None if alone => Ok((ImageRef::Nothing, None)),

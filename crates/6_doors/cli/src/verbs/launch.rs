@@ -301,7 +301,7 @@ pub fn request(context: &Context, matches: &ArgMatches) -> Result<LaunchRequest>
         policies: read_policies(matches),
         stop_signal: text(matches, "stop-signal").cloned(),
         labels: pairs(matches, "label")?,
-        machine: machine.map(|given| given.hardware),
+        machine,
     };
     Ok(LaunchRequest {
         name,
