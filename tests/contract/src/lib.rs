@@ -75,6 +75,7 @@ impl Ground {
             console_log_limit: 1 << 20,
             privileged: false,
             nesting: false,
+            machine: None,
         };
         Ground {
             dir,

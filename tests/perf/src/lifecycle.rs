@@ -128,6 +128,7 @@ impl Ground {
             console_log_limit: 1 << 20,
             privileged: false,
             nesting: false,
+            machine: None,
         })
     }
 
