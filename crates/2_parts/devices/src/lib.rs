@@ -11,6 +11,7 @@ pub mod bus;
 pub mod chipset;
 pub mod irq;
 pub mod pci;
+pub mod rfb;
 pub mod state;
 pub mod vga;
 pub mod virtio;
