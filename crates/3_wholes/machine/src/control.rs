@@ -27,7 +27,7 @@ pub enum Order {
         /// Port.
         port: u32,
     },
-    /// Serve RFB on the connection that comes along as a descriptor, until its other end closes.
+    /// Serve RFB to everybody who connects to the listening socket that comes along as a descriptor.
     Display {
         /// What the client must prove that it knows; at most 8 characters count (RFC 6143, section 7.2.2).
         password: String,

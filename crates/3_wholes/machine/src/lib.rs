@@ -21,4 +21,5 @@ mod packet;
 mod parts;
 pub mod plan;
 pub mod process;
+mod screen;
 mod serial;

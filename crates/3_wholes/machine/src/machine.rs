@@ -23,6 +23,7 @@ use crate::load;
 use crate::map::Board;
 use crate::parts::{Descriptors, Ground, Parts, Told};
 use crate::plan::{Boot, MachinePlan, Processor, Time};
+use crate::screen::{NO_PICTURE, Outlook};
 use crate::serial::{Port, Stream};
 
 /// The machine cannot be built as planned.
@@ -40,6 +41,7 @@ pub struct Machine {
     _stream: Stream,
     timer_thread: Option<JoinHandle<()>>,
     parts: Parts,
+    outlook: Option<Outlook>,
     timers: Arc<Timers>,
     life: Arc<Life>,
     host_clock: Option<Arc<HostClock>>,
@@ -108,6 +110,9 @@ impl Machine {
             .transpose()?
             .map(Into::into);
         let mut parts = Parts::chipset(&ground, Arc::clone(&board), direct, beginning.told, port, log)?;
+        if plan.display.is_some() {
+            parts.screen(&ground, direct)?;
+        }
         for disk in &plan.disks {
             parts.disk(&ground, disk, &mut fds)?;
         }
@@ -123,6 +128,16 @@ impl Machine {
                 Arc::clone(&enter),
             )
             .or_fault(|| Fault::new(UNBUILDABLE).arg("what", "serial port"))?;
+        let outlook = parts.screen.clone().map(|screen| {
+            let keymap = plan.display.as_deref().unwrap_or_default();
+            Outlook::new(
+                &plan.name,
+                screen,
+                parts.keyboard.clone(),
+                keymap,
+                Arc::clone(&enter),
+            )
+        });
         let front = Arc::new(Front {
             bus: Arc::clone(&parts.bus),
             interrupts: Arc::clone(&parts.interrupts),
@@ -140,6 +155,7 @@ impl Machine {
             _stream: stream,
             timer_thread,
             parts,
+            outlook,
             timers,
             life,
             host_clock,
@@ -195,7 +211,7 @@ impl Machine {
     ///
     /// # Errors
     /// When it cannot be carried out.
-    pub fn obey(&self, order: Order, _fds: Vec<OwnedFd>) -> Result<(Said, Vec<OwnedFd>)> {
+    pub fn obey(&self, order: Order, fds: Vec<OwnedFd>) -> Result<(Said, Vec<OwnedFd>)> {
         match order {
             Order::Begin { .. } => return Err(Fault::new(UNBUILDABLE).arg("what", "it is built already")),
             Order::PowerButton => {
@@ -210,6 +226,14 @@ impl Machine {
                 let stream = connector.connect(port).or_fault(silent)?;
                 return Ok((Said::Done, vec![stream.into()]));
             }
+            Order::Display { password } => {
+                let outlook = self.outlook()?;
+                let listener = fds.into_iter().next();
+                let listener =
+                    listener.ok_or_else(|| Fault::new(UNBUILDABLE).arg("what", "listening socket"))?;
+                outlook.listen(listener, password)?;
+            }
+            Order::Screenshot { text } => return self.outlook()?.look(text),
             Order::Memory { bytes } => {
                 let balloon = self.parts.balloon.as_ref();
                 let balloon = balloon.ok_or_else(|| Fault::new(UNBUILDABLE).arg("what", "balloon"))?;
@@ -242,6 +266,12 @@ impl Machine {
             }
         }
         Ok((Said::Done, Vec::new()))
+    }
+
+    fn outlook(&self) -> Result<&Outlook> {
+        self.outlook
+            .as_ref()
+            .ok_or_else(|| Fault::new(NO_PICTURE).arg("what", "screen"))
     }
 
     /// Why a processor could not go on, or memory not be mapped.

@@ -14,6 +14,7 @@ use devices::chipset::{Signals, Sink, attach, dma, fw_cfg, i8042, interrupts, pi
 use devices::irq::Messages;
 use devices::pci::host::{self, Root};
 use devices::pci::{Function, piix};
+use devices::vga::{self, Vga};
 use devices::virtio::balloon::Balloon;
 use devices::virtio::block::{Block, Method};
 use devices::virtio::net::Net;
@@ -67,6 +68,8 @@ pub struct Parts {
     pub serial: Arc<Mutex<Serial>>,
     /// PCI.
     pub root: Arc<Mutex<Root>>,
+    /// The display adapter, where there is one.
+    pub screen: Option<Arc<Mutex<Vga>>>,
     /// What connects to ports of the guest.
     pub connector: Option<Connector>,
     /// The balloon.
@@ -191,6 +194,7 @@ impl Parts {
             keyboard,
             serial,
             root,
+            screen: None,
             connector: None,
             balloon: None,
             devices,
@@ -229,6 +233,24 @@ impl Parts {
         let function = VirtioPci::new(device, &ground.memory, line, messages, doorbells);
         self.plug(function.clone(), function.clone())?;
         Ok(function)
+    }
+
+    /// Attaches a display adapter; `in_mode3`: it shows text from the beginning, for kernels that are entered without firmware.
+    pub fn screen(&mut self, ground: &Ground, in_mode3: bool) -> Result<()> {
+        let adapter = Vga::new(&ground.timers, None, in_mode3).or_fault(|| unbuildable("screen"))?;
+        let shared: Shared = adapter.clone();
+        attach(&self.bus, &shared, vga::PORTS);
+        self.bus
+            .add_memory(vga::WINDOW.0, vga::WINDOW.1, vga::WINDOW_REGION, &shared);
+        let mut root = self
+            .root
+            .lock()
+            .unwrap_or_else(std::sync::PoisonError::into_inner);
+        root.plug(layout::VGA_SLOT, 0, adapter.clone());
+        drop(root);
+        self.devices.push(shared);
+        self.screen = Some(adapter);
+        Ok(())
     }
 
     /// What every machine has besides disks and network cards: randomness, sockets to the host, a balloon.

@@ -2,6 +2,7 @@
 
 use std::fs::{File, OpenOptions};
 use std::io::Write;
+use std::net::TcpListener;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::fs::DirBuilderExt;
 use std::os::unix::net::UnixStream;
@@ -10,13 +11,13 @@ use std::path::{Path, PathBuf};
 use engine::protocol::{FileJob, Told};
 use engine::{
     Accounting, DiskPlan, ExecPlan, ExecStreams, Executing, Instance, InstanceStatus, MachineBoot, Pausing,
-    Plan, Stop,
+    Plan, Showing, Stop,
 };
 use fault::{Fault, OrFault, Result};
 use jail::Stdio;
-use machine::control::{Event, Order};
+use machine::control::{Event, Order, Said};
 use machine::plan::{Boot, Disk, DiskBus, Fd, MachinePlan, Nic, PLAN_VERSION, Processor, Time};
-use model::api::GuestStats;
+use model::api::{Display, GuestStats};
 use model::{Limits, MachineEngine, Phase, Unenforced};
 use rustix::fs::{FlockOperation, MemfdFlags};
 use shim_server::{ConsoleEnd, Guest, Jailed, SET_UP_FAILED, pty, translate};
@@ -33,6 +34,13 @@ pub struct Machine {
     jailed: Jailed,
     console: Option<ConsoleEnd>,
     monitor: Option<Monitor>,
+    served: Option<Served>,
+}
+
+/// The socket at which the screen is served, kept over the guest's reboots.
+struct Served {
+    listener: TcpListener,
+    display: Display,
 }
 
 /// Descriptors that go along with a plan.
@@ -64,6 +72,7 @@ impl Machine {
             jailed: Jailed::new(plan, cage::recipe, cage::exit)?,
             console: None,
             monitor: None,
+            served: None,
         })
     }
 
@@ -233,6 +242,18 @@ impl Machine {
         })
     }
 
+    /// A new boot is shown where the last one was.
+    fn show_again(&mut self) {
+        if let Some(served) = &self.served
+            && let Ok(listener) = served.listener.try_clone()
+            && let Some(monitor) = &mut self.monitor
+        {
+            let password = served.display.password.clone();
+            // A machine whose screen is not served runs all the same.
+            let _ = monitor.ask(&Order::Display { password }, vec![listener.into()]);
+        }
+    }
+
     /// What happens to a machine, as shims tell it.
     fn hear(&mut self, event: Event) -> Option<Told> {
         match event {
@@ -301,6 +322,7 @@ impl Instance for Machine {
         }
         self.console = Some(ConsoleEnd::Terminal { pty });
         self.monitor = Some(monitor);
+        self.show_again();
         // Only a machine that we give an agent tells of its boot.
         let told = matches!(self.hardware()?.boot, MachineBoot::Disk { .. });
         self.jailed.status_mut().booting = told && agent_program().is_some();
@@ -342,6 +364,70 @@ impl Instance for Machine {
 
     fn accounting(&mut self) -> Option<&mut dyn Accounting> {
         Some(self)
+    }
+
+    fn showing(&mut self) -> Option<&mut dyn Showing> {
+        let machine = self.jailed.plan().machine.as_ref();
+        machine
+            .is_some_and(|machine| machine.keymap.is_some())
+            .then_some(self)
+    }
+}
+
+impl Showing for Machine {
+    fn serve(&mut self) -> Result<Display> {
+        self.jailed.running()?;
+        if self.served.is_none() {
+            let fault = || Fault::new(SET_UP_FAILED).arg("what", "the screen");
+            let served = Served::new().or_fault(fault)?;
+            let listener = served.listener.try_clone().or_fault(fault)?;
+            let order = Order::Display {
+                password: served.display.password.clone(),
+            };
+            self.monitor()?.ask(&order, vec![listener.into()])?;
+            self.served = Some(served);
+        }
+        let served = self.served.as_ref();
+        served
+            .map(|served| served.display.clone())
+            .ok_or_else(|| self.jailed.wrong_phase("running"))
+    }
+
+    fn picture(&mut self, text: bool) -> Result<OwnedFd> {
+        self.jailed.running()?;
+        let (said, fds) = self.monitor()?.ask(&Order::Screenshot { text }, Vec::new())?;
+        let fault = || Fault::new(SET_UP_FAILED).arg("what", "the picture");
+        if let Said::Text { text } = said {
+            let mut file: File = rustix::fs::memfd_create("text", MemfdFlags::CLOEXEC)
+                .or_fault(fault)?
+                .into();
+            file.write_all(text.as_bytes()).or_fault(fault)?;
+            return Ok(file.into());
+        }
+        fds.into_iter().next().ok_or_else(fault)
+    }
+}
+
+impl Served {
+    /// A socket on a port of the loopback that is free, from 5900 up, and a password.
+    fn new() -> std::io::Result<Served> {
+        let bind = |port| TcpListener::bind((std::net::Ipv4Addr::LOCALHOST, port));
+        let listener = (5900..6000)
+            .find_map(|port| bind(port).ok())
+            .map_or_else(|| bind(0), Ok)?;
+        let mut bytes = [0; 8];
+        rustix::rand::getrandom(&mut bytes, rustix::rand::GetRandomFlags::empty())?;
+        // Letters and digits that are not taken for one another.
+        const SIGNS: &[u8; 32] = b"abcdefghjkmnpqrstuvwxyz23456789z";
+        let password = bytes
+            .iter()
+            .map(|byte| char::from(SIGNS[usize::from(byte & 31)]))
+            .collect();
+        let address = listener.local_addr()?.to_string();
+        Ok(Served {
+            listener,
+            display: Display { address, password },
+        })
     }
 }
 

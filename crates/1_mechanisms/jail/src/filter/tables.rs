@@ -297,6 +297,7 @@ pub(super) const MACHINE_ALLOWED: &[u32] = &[
     n(libc::SYS_epoll_wait),
     #[cfg(target_arch = "x86_64")]
     n(libc::SYS_poll),
+    n(libc::SYS_accept4),
     n(libc::SYS_brk),
     n(libc::SYS_clock_getres),
     n(libc::SYS_clock_gettime),
@@ -319,6 +320,7 @@ pub(super) const MACHINE_ALLOWED: &[u32] = &[
     n(libc::SYS_futex),
     n(libc::SYS_getpid),
     n(libc::SYS_getrandom),
+    n(libc::SYS_getsockopt),
     n(libc::SYS_getrusage),
     n(libc::SYS_gettid),
     n(libc::SYS_io_uring_enter),
@@ -356,6 +358,7 @@ pub(super) const MACHINE_ALLOWED: &[u32] = &[
     n(libc::SYS_sendmsg),
     n(libc::SYS_sendto),
     n(libc::SYS_set_robust_list),
+    n(libc::SYS_setsockopt),
     n(libc::SYS_shutdown),
     n(libc::SYS_sigaltstack),
     n(libc::SYS_socketpair),
