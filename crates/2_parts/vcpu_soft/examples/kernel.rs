@@ -1,5 +1,5 @@
 //! Boots a bzImage on the software CPU with nothing but a serial port: `kernel BZIMAGE [--initrd FILE] [--memory MIB]
-//! [--cpus N] [--seconds S] [--counting] [--append "…"]`. The kernel's words come on standard output, figures on standard error.
+//! [--cpus N] [--seconds S] [--counting] [--protected] [--append "…"]`. The kernel's words come on standard output, figures on standard error.
 //! With `--retire N --snapshots M` time counts instructions, the machine is saved, dropped and restored M times in the first N
 //! instructions, and a digest of registers and memory is told: the same for every M.
 
@@ -68,6 +68,7 @@ struct Options {
     append: String,
     retire: u64,
     snapshots: u64,
+    protected: bool,
 }
 
 fn options() -> Options {
@@ -80,6 +81,7 @@ fn options() -> Options {
         counting: false,
         retire: 0,
         snapshots: 0,
+        protected: false,
         append: "earlyprintk=ttyS0 console=ttyS0 no_timer_check".into(),
     };
     let mut arguments = std::env::args().skip(1);
@@ -91,6 +93,7 @@ fn options() -> Options {
             "--cpus" => options.cpus = value().parse().expect("a number"),
             "--seconds" => options.seconds = value().parse().expect("a number"),
             "--counting" => options.counting = true,
+            "--protected" => options.protected = true,
             "--retire" => options.retire = value().parse().expect("a number"),
             "--snapshots" => options.snapshots = value().parse().expect("a number"),
             "--append" => options.append = value(),
@@ -204,15 +207,33 @@ fn load(memory: &Memory, options: &Options) -> CpuState {
                 .expect("low memory");
         }
     }
-    for (n, entry) in [0, 0, 0x00af_9b00_0000_ffff_u64, 0x00cf_9300_0000_ffff]
-        .iter()
-        .enumerate()
-    {
+    let code = if options.protected {
+        0x00cf_9b00_0000_ffff_u64
+    } else {
+        0x00af_9b00_0000_ffff
+    };
+    for (n, entry) in [0, 0, code, 0x00cf_9300_0000_ffff].iter().enumerate() {
         memory
             .write(GDT + 8 * n as u64, &entry.to_le_bytes())
             .expect("low memory");
     }
-    entry_state()
+    if options.protected {
+        protected_state()
+    } else {
+        entry_state()
+    }
+}
+
+/// The 32-bit entry: flat segments, no paging.
+fn protected_state() -> CpuState {
+    let mut state = entry_state();
+    state.segments[1].attributes = 0xc09b;
+    state.cr0 = 0x11;
+    state.cr3 = 0;
+    state.cr4 = 0;
+    state.set_msr(msr::EFER, 0);
+    state.rip = KERNEL;
+    state
 }
 
 fn entry_state() -> CpuState {
@@ -284,8 +305,12 @@ fn repeat(memory: &Memory, mut state: CpuState, options: &Options) {
         loop {
             match processor.run(&serial).expect("the guest is no trouble") {
                 Halt::Idle { until: Some(until) } => clock.advance(until),
-                Halt::Reached => break,
-                other => panic!("{other:?}"),
+                other => {
+                    if other != Halt::Reached {
+                        eprintln!("\nended early: {other:?}");
+                    }
+                    break;
+                }
             }
         }
         state = processor.save().expect("a state");

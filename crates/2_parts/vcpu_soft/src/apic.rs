@@ -27,6 +27,8 @@ mod register {
     pub(super) const LVT: u64 = 0x320;
     pub(super) const INITIAL: u64 = 0x380;
     pub(super) const CURRENT: u64 = 0x390;
+    /// In saved states only, in bytes that processors reserve: nanoseconds into the present tick of the timer.
+    pub(super) const PHASE: u64 = 0x394;
     pub(super) const DIVIDE: u64 = 0x3e0;
     pub(super) const SELF: u64 = 0x3f0;
 }
@@ -261,6 +263,10 @@ impl Apic {
         }
         put(register::INITIAL, self.initial);
         put(register::CURRENT, self.current(now));
+        put(
+            register::PHASE,
+            (now.saturating_sub(self.started) % self.divisor()) as u32,
+        );
         put(register::DIVIDE, self.divide);
         page
     }
@@ -299,9 +305,11 @@ impl Apic {
         }
         let current = get(register::CURRENT);
         if self.initial != 0 && self.timer_mode() != 2 && (current != 0 || self.timer_mode() == 1) {
-            let gone = u64::from(self.initial.saturating_sub(current)) * self.divisor();
+            let phase = u64::from(get(register::PHASE)) % self.divisor();
+            let gone = u64::from(self.initial.saturating_sub(current)) * self.divisor() + phase;
+            let left = (u64::from(self.initial) * self.divisor()).saturating_sub(gone);
             self.started = now.saturating_sub(gone);
-            self.deadline = Some(now.saturating_add(u64::from(current) * self.divisor()));
+            self.deadline = Some(now.saturating_add(left));
         }
     }
 }

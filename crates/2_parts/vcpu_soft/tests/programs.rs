@@ -533,3 +533,241 @@ fn every_announced_feature_can_be_asked_for_by_the_guest() {
     assert_eq!(state.registers[6], u64::from(leaf.ecx));
     assert_eq!(state.registers[3], 0x4b4d_564b);
 }
+
+#[test]
+fn accesses_beyond_memory_go_to_devices_and_doorbells_to_their_descriptor() {
+    use std::os::fd::AsFd;
+    both(|accel| {
+        let mut board = Board::counting(accel, 0);
+        let state = long_mode(&board);
+        let event = rustix::event::eventfd(0, rustix::event::EventfdFlags::NONBLOCK).unwrap();
+        board.vm.doorbell(0x1000_0040, Some(event.as_fd())).unwrap();
+        let code = assemble(64, CODE, |a| {
+            a.mov(eax, dword_ptr(0x1000_0004u64))?;
+            a.mov(qword_ptr(0x1000_0008u64), rax)?;
+            a.mov(word_ptr(0x1000_0040u64), 7)?;
+            a.mov(word_ptr(0x1000_0040u64), 7)?;
+            a.lock().inc(dword_ptr(0x1000_0010u64))?;
+            a.hlt()
+        });
+        let (_, state) = board.run(&code, &state, 100);
+        assert_eq!(state.registers[0], 0x1000_0004);
+        let written = board.devices.written.lock().unwrap().clone();
+        let expected = vec![
+            (0x1000_0008, 0x1000_0004u64.to_le_bytes().to_vec()),
+            (0x1000_0010, 0x1000_0011u32.to_le_bytes().to_vec()),
+        ];
+        assert_eq!(written, expected);
+        let mut count = [0; 8];
+        rustix::io::read(&event, &mut count).unwrap();
+        assert_eq!(u64::from_ne_bytes(count), 2);
+    });
+}
+
+#[test]
+fn code_that_another_processor_rewrites_is_decoded_anew() {
+    let mut board = Board::host(&Software::new());
+    let state = long_mode(&board);
+    // The first runs at CODE until the byte that it moves is 2; the second writes that byte, after a while.
+    let first = assemble(64, CODE, |a| {
+        let mut again = a.create_label();
+        a.set_label(&mut again)?;
+        a.mov(al, 1)?;
+        a.cmp(al, 2)?;
+        a.jne(again)?;
+        a.out(0xe9, al)?;
+        a.hlt()
+    });
+    let second = assemble(64, CODE + 0x1000, |a| {
+        let mut wait = a.create_label();
+        // Takes permission to write to the page before the other has decoded it, or after.
+        a.mov(byte_ptr(CODE + 0x800), 0)?;
+        a.mov(ecx, 200_000)?;
+        a.set_label(&mut wait)?;
+        a.dec(ecx)?;
+        a.jnz(wait)?;
+        a.mov(byte_ptr(CODE + 1), 2)?;
+        a.hlt()
+    });
+    board.load(&first);
+    board.memory.write(CODE + 0x1000, &second).unwrap();
+    let mut one = board.processor();
+    let mut two = board.processor();
+    one.restore(&state).unwrap();
+    let mut other = state.clone();
+    other.rip = CODE + 0x1000;
+    two.restore(&other).unwrap();
+    let kicks = [one.kick(), two.kick()];
+    let threads = [
+        run_thread(one, board.devices.clone()),
+        run_thread(two, board.devices.clone()),
+    ];
+    while board.devices.said.lock().unwrap().is_empty() {
+        std::thread::sleep(std::time::Duration::from_millis(1));
+    }
+    kicks.iter().for_each(|kick| kick.kick());
+    for thread in threads {
+        thread.join().unwrap();
+    }
+}
+
+#[test]
+fn a_new_map_counts_from_the_next_access_on() {
+    let accel = Software::new();
+    let mut board = Board::counting(&accel, 0);
+    let state = long_mode(&board);
+    let code = assemble(64, CODE, |a| {
+        a.mov(eax, dword_ptr(0x10_0000u64))?;
+        a.mov(ebx, dword_ptr(0x10_0000u64))?;
+        a.hlt()
+    });
+    board.load(&code);
+    board.memory.write(0x10_0000, &[1, 0, 0, 0]).unwrap();
+    let mut processor = board.processor();
+    processor.restore(&state).unwrap();
+    processor.stop_at(Some(1));
+    processor.run(&*board.devices).unwrap();
+    let slot = |start, len, block: &guestmem::Block, offset| vcpu::Slot {
+        start,
+        len,
+        block: block.clone(),
+        offset,
+        access: vcpu::Access::ReadWrite,
+    };
+    let other = guestmem::Block::new("other", 4096).unwrap();
+    other.write(0, &[2]).unwrap();
+    let ram = board.memory.block();
+    board
+        .vm
+        .map(&[slot(0, 0x10_0000, ram, 0), slot(0x10_0000, 0x1000, &other, 0)])
+        .unwrap();
+    processor.stop_at(None);
+    processor.run(&*board.devices).unwrap();
+    let state = processor.save().unwrap();
+    assert_eq!((state.registers[0], state.registers[3]), (1, 2));
+}
+
+#[test]
+fn a_32_bit_task_gate_switches_tasks_and_iret_returns() {
+    both(|accel| {
+        let mut board = Board::counting(accel, 0);
+        let put = |at: u64, value: u64| board.memory.write(at, &value.to_le_bytes()).unwrap();
+        // 1 code, 2 data, 3 first task (busy), 4 second task.
+        let task = |at: u64, kind: u64| 0x67 | (at & 0xff_ffff) << 16 | (0x80 | kind) << 40;
+        let (one, two) = (0x9000, 0x9100);
+        for (n, descriptor) in [
+            0,
+            0x00cf_9b00_0000_ffff,
+            0x00cf_9300_0000_ffff,
+            task(one, 11),
+            task(two, 9),
+        ]
+        .iter()
+        .enumerate()
+        {
+            put(GDT + 8 * n as u64, *descriptor);
+        }
+        put(IDT + 8 * 0x20, 0x8500_0020_0000);
+        let handler = CODE + 0x400;
+        for (offset, value) in [
+            (32, handler),
+            (36, 2),
+            (56, STACK - 0x800),
+            (72, 0x10),
+            (76, 0x08),
+            (80, 0x10),
+            (84, 0x10),
+            (88, 0x10),
+            (92, 0x10),
+        ] {
+            board
+                .memory
+                .write(two + offset, &(value as u32).to_le_bytes())
+                .unwrap();
+        }
+        let mut state = long_mode(&board);
+        for (n, descriptor) in [
+            0x00cf_9b00_0000_ffff_u64,
+            0x00cf_9300_0000_ffff,
+            task(one, 11),
+            task(two, 9),
+        ]
+        .iter()
+        .enumerate()
+        {
+            put(GDT + 8 * (n as u64 + 1), *descriptor);
+        }
+        state.cr0 = 0x11;
+        state.cr4 = 0;
+        state.set_msr(msr::EFER, 0);
+        state.segments[1].attributes = 0xc09b;
+        state.task.selector = 0x18;
+        state.task.base = one;
+        let code = assemble(32, CODE, |a| {
+            a.mov(ebx, 5)?;
+            a.int(0x20)?;
+            a.inc(ebx)?;
+            a.hlt()
+        });
+        let other = assemble(32, handler, |a| {
+            a.mov(ebx, 0x77)?;
+            a.mov(dword_ptr(0xa000u32), ebx)?;
+            a.iret()
+        });
+        board.memory.write(handler, &other).unwrap();
+        let (halt, state) = board.run(&code, &state, 100);
+        assert_eq!(halt, Halt::Idle { until: None });
+        assert_eq!(state.registers[3], 6, "the first task's registers came back");
+        assert_eq!(state.task.selector, 0x18);
+        assert_eq!(state.rflags & 0x4000, 0);
+        let mut noted = [0; 4];
+        board.memory.read(0xa000, &mut noted).unwrap();
+        assert_eq!(noted[0], 0x77);
+    });
+}
+
+#[test]
+fn a_timer_that_is_saved_and_restored_fires_at_the_same_instruction() {
+    let accel = Software::new();
+    let code = assemble(64, CODE, |a| {
+        let mut again = a.create_label();
+        // Divide by 16; periodic, 100 ticks.
+        for (register, value) in [(0x80f, 0x1ff), (0x832, 0x2_0050), (0x83e, 3), (0x838, 100)] {
+            a.mov(ecx, register)?;
+            a.mov(eax, value)?;
+            a.xor(edx, edx)?;
+            a.wrmsr()?;
+        }
+        a.sti()?;
+        a.set_label(&mut again)?;
+        a.inc(rbx)?;
+        a.jmp(again)
+    });
+    let handler = assemble(64, CODE + 0x400, |a| {
+        a.mov(rbp, rbx)?;
+        a.hlt()
+    });
+    let prepare = |board: &Board| {
+        let mut state = long_mode(board);
+        state.set_msr(msr::APIC_BASE, 0xfee0_0d00);
+        board.memory.write(CODE + 0x400, &handler).unwrap();
+        gate(board, 0x50, CODE + 0x400);
+        board.load(&code);
+        state
+    };
+    for at in [20, 21, 100, 777, 1000, 1600] {
+        let mut board = Board::counting(&accel, 0);
+        let state = prepare(&board);
+        let mut processor = board.processor();
+        processor.restore(&state).unwrap();
+        processor.stop_at(Some(at));
+        assert_eq!(processor.run(&*board.devices).unwrap(), Halt::Reached);
+        let middle = processor.save().unwrap();
+        let mut board = Board::counting(&accel, at);
+        prepare(&board);
+        let mut processor = board.processor();
+        processor.restore(&middle).unwrap();
+        processor.run(&*board.devices).unwrap();
+        assert_eq!(processor.retired(), Some(15 + 1600 + 2), "{at}");
+    }
+}
