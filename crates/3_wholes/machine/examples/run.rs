@@ -87,8 +87,13 @@ fn main() {
         serial,
         firmware_log: None,
     };
+    run(&plan, fds);
+}
+
+/// Runs to the machine's end, or for as many seconds as the variable SECONDS says.
+fn run(plan: &MachinePlan, fds: Vec<OwnedFd>) {
     let began = std::time::Instant::now();
-    let machine = Machine::new(&plan, fds).expect("a machine");
+    let machine = Machine::new(plan, fds).expect("a machine");
     machine.resume();
     let limit = std::env::var("SECONDS")
         .ok()

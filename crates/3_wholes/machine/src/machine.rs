@@ -12,7 +12,7 @@ use devices::chipset::fw_cfg;
 use devices::work::Crew;
 use fault::{Code, Fault, OrFault, Result};
 use guestmem::{Block, Memory};
-use vcpu::time::{CountingClock, HostClock, HostRandom, Random, SeededRandom, Timers};
+use vcpu::time::{Clock, CountingClock, HostClock, HostRandom, Random, SeededRandom, Timers};
 use vcpu::{Accel, CpuState, Vm, VmConfig, cpuid};
 
 use crate::control::{Order, Said};
@@ -63,63 +63,28 @@ impl Machine {
     /// # Errors
     /// `MAC…`, or those of the part that could not be made.
     pub fn new(plan: &MachinePlan, fds: Vec<OwnedFd>) -> Result<Machine> {
-        let enter: Arc<dyn Fn(&str) + Send + Sync> = Arc::new(|_: &str| {});
+        let enter: Enter = Arc::new(|_: &str| {});
         let mut fds = Descriptors::new(fds);
-        let no_memory = || Fault::new(NO_MEMORY).arg("memory", plan.memory);
-        let memory = Memory::new(plan.memory).or_fault(no_memory)?;
-        let (clock, host_clock, random): (Arc<dyn vcpu::time::Clock>, _, Arc<dyn Random>) = match plan.time {
-            Time::Host => {
-                let clock = Arc::new(HostClock::new(0));
-                clock.stop();
-                (clock.clone(), Some(clock), Arc::new(HostRandom))
-            }
-            Time::Counting { epoch, seed } => (
-                Arc::new(CountingClock::new(0, epoch)),
-                None,
-                Arc::new(SeededRandom::new(seed)),
-            ),
-        };
-        let timers = Timers::new(Arc::clone(&clock));
+        let sources = Sources::new(plan.time);
         let accel = accel(plan.processor, &mut fds)?;
-        let vm = accel.create(VmConfig {
-            clock,
-            random: Arc::clone(&random),
-            ioapic_pins: PINS,
-        })?;
-        let life = Arc::new(Life::new()?);
-        let crew = match plan.time {
-            Time::Host => Crew::threads(Arc::clone(&enter)),
-            Time::Counting { .. } => Crew::counting(Arc::clone(&timers)),
-        };
-        let ground = Ground {
-            vm: Arc::clone(&vm),
-            memory: memory.clone(),
-            timers: Arc::clone(&timers),
-            crew,
-            life: Arc::clone(&life),
-            doorbells: plan.time == Time::Host,
-        };
-        let beginning = begin(plan, &memory, &*random, &mut fds)?;
-        let board = Arc::new(Board::new(Arc::clone(&vm), memory, beginning.firmware));
-        let direct = matches!(plan.boot, Boot::Kernel { .. });
-        let port = Port::new().or_fault(|| Fault::new(UNBUILDABLE).arg("what", "serial port"))?;
+        let ground = ground(plan, &*accel, &sources, &enter)?;
+        let beginning = begin(plan, &ground.memory, &*sources.random, &mut fds)?;
+        let board = Board::new(Arc::clone(&ground.vm), ground.memory.clone(), beginning.firmware);
+        let board = Arc::new(board);
+        let port = Port::new().or_fault(|| unbuildable("serial port"))?;
         let link = port.link();
-        let log = plan
-            .firmware_log
-            .map(|fd| fds.take(fd))
-            .transpose()?
-            .map(Into::into);
-        let mut parts = Parts::chipset(&ground, Arc::clone(&board), direct, beginning.told, port, log)?;
-        if plan.display.is_some() {
-            parts.screen(&ground, direct)?;
-        }
-        for disk in &plan.disks {
-            parts.disk(&ground, disk, &mut fds)?;
-        }
-        for (number, nic) in plan.nics.iter().enumerate() {
-            parts.nic(&ground, number, nic, &mut fds)?;
-        }
-        parts.common(&ground, random)?;
+        let direct = matches!(plan.boot, Boot::Kernel { .. });
+        let log = plan.firmware_log.map(|fd| fds.take(fd)).transpose()?;
+        let told = beginning.told;
+        let mut parts = Parts::chipset(
+            &ground,
+            Arc::clone(&board),
+            direct,
+            told,
+            port,
+            log.map(Into::into),
+        )?;
+        attach(plan, &ground, &mut parts, sources.random, direct, &mut fds)?;
         configure(&parts, &beginning.configuration);
         let stream = link
             .carry(
@@ -127,7 +92,7 @@ impl Machine {
                 Arc::clone(&parts.serial),
                 Arc::clone(&enter),
             )
-            .or_fault(|| Fault::new(UNBUILDABLE).arg("what", "serial port"))?;
+            .or_fault(|| unbuildable("serial port"))?;
         let outlook = parts.screen.clone().map(|screen| {
             let keymap = plan.display.as_deref().unwrap_or_default();
             Outlook::new(
@@ -138,15 +103,16 @@ impl Machine {
                 Arc::clone(&enter),
             )
         });
+        let Ground { vm, timers, life, .. } = ground;
         let front = Arc::new(Front {
             bus: Arc::clone(&parts.bus),
             interrupts: Arc::clone(&parts.interrupts),
             life: Arc::clone(&life),
-            counting: host_clock.is_none().then(|| Arc::clone(&timers)),
+            counting: sources.host.is_none().then(|| Arc::clone(&timers)),
         });
         let vcpus = processors(&*accel, &*vm, plan.cpus, &beginning.entry)?;
         let cpus = Cpus::new(vcpus, front, life.clone(), Arc::clone(&timers), &enter)?;
-        let timer_thread = match &host_clock {
+        let timer_thread = match &sources.host {
             None => None,
             Some(_) => Some(timer_thread(&timers, enter)?),
         };
@@ -158,7 +124,7 @@ impl Machine {
             outlook,
             timers,
             life,
-            host_clock,
+            host_clock: sources.host,
             board,
             memory: plan.memory,
         })
@@ -289,6 +255,87 @@ impl Drop for Machine {
             let _ = thread.join();
         }
     }
+}
+
+/// What every thread of a machine calls first, with its name.
+type Enter = Arc<dyn Fn(&str) + Send + Sync>;
+
+/// Where time and randomness come from.
+struct Sources {
+    clock: Arc<dyn Clock>,
+    /// The clock again, where it is the host's.
+    host: Option<Arc<HostClock>>,
+    random: Arc<dyn Random>,
+}
+
+impl Sources {
+    /// The host's clock stands still until the machine is let go.
+    fn new(time: Time) -> Self {
+        match time {
+            Time::Host => {
+                let clock = Arc::new(HostClock::new(0));
+                clock.stop();
+                Sources {
+                    clock: clock.clone(),
+                    host: Some(clock),
+                    random: Arc::new(HostRandom),
+                }
+            }
+            Time::Counting { epoch, seed } => Sources {
+                clock: Arc::new(CountingClock::new(0, epoch)),
+                host: None,
+                random: Arc::new(SeededRandom::new(seed)),
+            },
+        }
+    }
+}
+
+fn unbuildable(what: &str) -> Fault {
+    Fault::new(UNBUILDABLE).arg("what", what)
+}
+
+/// What the parts are made with.
+fn ground(plan: &MachinePlan, accel: &dyn Accel, sources: &Sources, enter: &Enter) -> Result<Ground> {
+    let memory = Memory::new(plan.memory).or_fault(|| Fault::new(NO_MEMORY).arg("memory", plan.memory))?;
+    let timers = Timers::new(Arc::clone(&sources.clock));
+    let vm = accel.create(VmConfig {
+        clock: Arc::clone(&sources.clock),
+        random: Arc::clone(&sources.random),
+        ioapic_pins: PINS,
+    })?;
+    let crew = match sources.host {
+        Some(_) => Crew::threads(Arc::clone(enter)),
+        None => Crew::counting(Arc::clone(&timers)),
+    };
+    Ok(Ground {
+        vm,
+        memory,
+        timers,
+        crew,
+        life: Arc::new(Life::new()?),
+        doorbells: sources.host.is_some(),
+    })
+}
+
+/// Attaches what the plan names besides the chipset.
+fn attach(
+    plan: &MachinePlan,
+    ground: &Ground,
+    parts: &mut Parts,
+    random: Arc<dyn Random>,
+    direct: bool,
+    fds: &mut Descriptors,
+) -> Result<()> {
+    if plan.display.is_some() {
+        parts.screen(ground, direct)?;
+    }
+    for disk in &plan.disks {
+        parts.disk(ground, disk, fds)?;
+    }
+    for (number, nic) in plan.nics.iter().enumerate() {
+        parts.nic(ground, number, nic, fds)?;
+    }
+    parts.common(ground, random)
 }
 
 /// What executes the machine.
