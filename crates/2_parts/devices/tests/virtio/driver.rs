@@ -563,7 +563,8 @@ impl Ring {
         fence(Ordering::SeqCst);
     }
 
-    pub fn is_full(&self) -> bool {
-        self.room == 0
+    /// Whether nothing is under way.
+    pub fn is_empty(&self) -> bool {
+        self.room == self.layout.size
     }
 }

@@ -6,6 +6,7 @@ mod block;
 mod console;
 mod driver;
 mod fs;
+mod hostile;
 mod net;
 mod queue;
 mod rng;
