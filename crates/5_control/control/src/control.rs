@@ -1,21 +1,17 @@
 //! The control plane as the doors see it: every verb, on every noun.
 
-use std::collections::BTreeMap;
-use std::os::fd::OwnedFd;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::{Arc, MutexGuard, OnceLock, PoisonError, Weak};
-use std::time::Duration;
 
 use engine::protocol::FileJob;
-use engine::shim::Shim;
 use engine::{Engine, ExecPlan, Plan};
 use fault::{Fault, OrFault, Result};
 use images::Images;
 use model::api::{
-    Display, ExecRequest, GuestStats, LaunchRequest, PasswdRequest, PublishRequest, RenameRequest, Session,
-    SpecPatch, StopRequest, TrashEntry,
+    ExecRequest, LaunchRequest, PasswdRequest, PublishRequest, RenameRequest, Session, SpecPatch,
+    StopRequest, TrashEntry,
 };
-use model::{Event, Guest, GuestSpec, GuestStatus, Id, Name, Operation, Phase};
+use model::{Event, Guest, GuestSpec, GuestStatus, Id, Name, Operation};
 use networks::Networks;
 use ops::{Actor, New, Runner};
 use serde::Serialize;
@@ -23,10 +19,7 @@ use store::{Expected, Store, Txn};
 
 use crate::admission::{self, Go, Known, Verb};
 use crate::amend::{Change, Password, Renaming};
-use crate::codes::{
-    CONDITION_UNKNOWN, KIND_ABSENT, MOUNT_MISSING, NO_MACHINE, NO_SCREEN, NOT_RUNNING, RUN_DIR_TAKEN,
-    VALUE_INVALID, WAIT_OVER,
-};
+use crate::codes::{KIND_ABSENT, MOUNT_MISSING, NOT_RUNNING, RUN_DIR_TAKEN, VALUE_INVALID};
 use crate::copies::{self, Files};
 use crate::house::{House, Settings, broken, event_of, fact, make_dir};
 use crate::power::On;
@@ -34,9 +27,6 @@ use crate::records::{FORMAT, StoredGuest, guest_key, name_key, now_ms, range_key
 use crate::remove::{self, Removal};
 use crate::watch::Watch;
 use crate::{adopt, amend, disks, hardware, ids, launch, merge, names, nouns, power};
-
-/// How long a shim may take to greet whoever only wants to know what its guest uses.
-const GLANCE: Duration = Duration::from_secs(1);
 
 /// The control plane.
 pub struct Control {
@@ -548,38 +538,6 @@ impl Control {
         Ok(self.session(&stored, ticket))
     }
 
-    /// Where the screen of a machine is served, and by which password.
-    ///
-    /// # Errors
-    /// `GST001`, `GST004`, `GST037`.
-    pub fn display(&self, name: &str) -> Result<Display> {
-        let stored = self.shown(name)?;
-        self.house.shim(&stored)?.vnc()
-    }
-
-    /// What the screen of a machine shows, in a file: a PNG picture, or text.
-    ///
-    /// # Errors
-    /// `GST001`, `GST004`, `GST037`.
-    pub fn screenshot(&self, name: &str, text: bool) -> Result<OwnedFd> {
-        let stored = self.shown(name)?;
-        let taken = self.house.shim(&stored)?.screenshot(text)?;
-        rustix::fs::seek(&taken, rustix::fs::SeekFrom::Start(0))
-            .or_fault(|| Fault::new(NO_SCREEN).arg("name", name))?;
-        Ok(taken)
-    }
-
-    /// A guest that has a screen.
-    fn shown(&self, name: &str) -> Result<StoredGuest> {
-        let stored = self.house.named(name)?;
-        let spec = &stored.guest.spec;
-        let headless = spec.machine.as_ref().is_none_or(|hardware| hardware.headless);
-        if !hardware::is_machine(spec) || headless {
-            return Err(Fault::new(NO_SCREEN).arg("name", &stored.guest.name));
-        }
-        Ok(stored)
-    }
-
     fn entered(&self, name: &str) -> Result<StoredGuest> {
         let stored = self.house.named(name)?;
         self.judge(Verb::Enter, &stored, false)?;
@@ -592,97 +550,6 @@ impl Control {
             socket: socket.to_string_lossy().into_owned(),
             ticket,
         }
-    }
-
-    /// What a guest uses now.
-    ///
-    /// # Errors
-    /// `GST001`, `GST004`.
-    pub fn stats(&self, name: &str) -> Result<GuestStats> {
-        let stored = self.house.named(name)?;
-        self.stats_of(&stored)
-    }
-
-    /// What every running guest uses now, by name.
-    ///
-    /// # Errors
-    /// Faults of the store.
-    pub fn all_stats(&self) -> Result<BTreeMap<String, GuestStats>> {
-        let mut all = BTreeMap::new();
-        let mut up = self.house.guests()?;
-        up.retain(|stored| matches!(stored.guest.status.phase, Phase::Running | Phase::Paused));
-        // Beside one another: a shim that does not answer holds up the whole list once, not once for each.
-        for some in up.chunks(32) {
-            std::thread::scope(|scope| {
-                let asked: Vec<_> = some
-                    .iter()
-                    .map(|stored| (stored, scope.spawn(|| self.stats_of(stored))))
-                    .collect();
-                for (stored, answer) in asked {
-                    if let Ok(Ok(stats)) = answer.join() {
-                        all.insert(stored.guest.name.to_string(), stats);
-                    }
-                }
-            });
-        }
-        Ok(all)
-    }
-
-    fn stats_of(&self, stored: &StoredGuest) -> Result<GuestStats> {
-        let run_dir = self.house.run_of(stored.id());
-        let mut stats = match Shim::connect_within(&run_dir, GLANCE) {
-            Ok(mut shim) => shim.stats()?,
-            Err(_) => return Err(Fault::new(NOT_RUNNING).arg("name", &stored.guest.name)),
-        };
-        let (mut received, mut sent) = (0, 0);
-        for nic in &stored.guest.status.nics {
-            // What the host's end sends is what the guest receives.
-            received += link_bytes(&nic.host_link, "tx_bytes");
-            sent += link_bytes(&nic.host_link, "rx_bytes");
-        }
-        stats.rx_bytes = stats.rx_bytes.max(received);
-        stats.tx_bytes = stats.tx_bytes.max(sent);
-        Ok(stats)
-    }
-
-    /// Looks whether a guest fulfils one of the conditions: `running`, `stopped`, `paused`, `failed`, `ip`. `removed` is
-    /// fulfilled by none that is there: whoever waits for it waits for `GST001`.
-    ///
-    /// # Errors
-    /// `GST001`, `GST023`; the guest's own reason when it failed instead.
-    pub fn look(&self, name: &str, conditions: &[&str]) -> Result<Seen> {
-        const KNOWN: [&str; 6] = ["running", "stopped", "paused", "ip", "failed", "removed"];
-        if let Some(condition) = conditions.iter().find(|condition| !KNOWN.contains(condition)) {
-            return Err(Fault::new(CONDITION_UNKNOWN).arg("condition", condition));
-        }
-        let revision = self.house.store.revision();
-        let guest = self.guest(name)?;
-        if conditions.iter().any(|condition| fulfils(&guest, condition)) {
-            return Ok(Seen::Fulfilled(Box::new(guest)));
-        }
-        let failed = guest.status.phase == Phase::Failed;
-        if let (true, Some(reason)) = (failed, &guest.status.reason)
-            && conditions != ["removed"]
-            && self.runner.open_in(&guest.id.0)?.is_empty()
-        {
-            return Err(reason.clone());
-        }
-        let fault = Fault::new(WAIT_OVER)
-            .arg("name", name)
-            .arg("waited", conditions.join(","))
-            .arg("phase", format!("{:?}", guest.status.phase).to_lowercase());
-        Ok(Seen::NotYet {
-            guest: Box::new(guest),
-            revision,
-            fault,
-        })
-    }
-
-    /// Whether another look at a guest can show anything else than the one at this revision of the store.
-    #[must_use]
-    pub fn worth_a_look(&self, guest: &Guest, revision: u64) -> bool {
-        // Of one that failed it also matters whether an operation is still at work on it.
-        guest.status.phase == Phase::Failed || self.house.store.touched(&guest_key(&guest.id)) > revision
     }
 
     /// A tar stream of what lies at a path inside, from a guest that runs or not.
@@ -758,25 +625,6 @@ impl Control {
         let stored = self.house.store.events(since, limit)?;
         Ok(stored.into_iter().map(event_of).collect())
     }
-
-    /// Files of the console log, or of what a machine's firmware says, older first; those that do not exist are left
-    /// out.
-    ///
-    /// # Errors
-    /// `GST001`, `GST038`.
-    pub fn log_files(&self, name: &str, firmware: bool) -> Result<(Guest, Vec<PathBuf>)> {
-        let stored = self.house.named(name)?;
-        if firmware && !hardware::is_machine(&stored.guest.spec) {
-            return Err(Fault::new(NO_MACHINE).arg("name", &stored.guest.name));
-        }
-        let dir = self.house.state_of(stored.id());
-        let files: &[&str] = match firmware {
-            true => &["firmware.log"],
-            false => &["console.log.1", "console.log"],
-        };
-        let files = files.iter().map(|file| dir.join(file));
-        Ok((stored.guest, files.filter(|path| path.exists()).collect()))
-    }
 }
 
 /// Takes the run directory for this daemon alone.
@@ -786,34 +634,6 @@ fn lock(run_dir: &Path) -> Result<std::fs::File> {
     rustix::fs::flock(&file, rustix::fs::FlockOperation::NonBlockingLockExclusive)
         .or_fault(|| Fault::new(RUN_DIR_TAKEN).arg("path", run_dir.display()))?;
     Ok(file)
-}
-
-/// What a look at a guest that is waited for shows.
-#[derive(Clone, Debug)]
-pub enum Seen {
-    /// It is as wanted.
-    Fulfilled(Box<Guest>),
-    /// It is not, so far.
-    NotYet {
-        /// As it is.
-        guest: Box<Guest>,
-        /// The store's revision before the look.
-        revision: u64,
-        /// What to say when nobody waits any longer.
-        fault: Fault,
-    },
-}
-
-fn fulfils(guest: &Guest, condition: &str) -> bool {
-    let status = &guest.status;
-    match condition {
-        "running" => status.phase == Phase::Running,
-        "stopped" => matches!(status.phase, Phase::Stopped | Phase::Defined | Phase::Failed),
-        "paused" => status.phase == Phase::Paused,
-        "failed" => status.phase == Phase::Failed,
-        "removed" => false,
-        _ => status.phase == Phase::Running && status.nics.iter().any(|nic| !nic.addresses.is_empty()),
-    }
 }
 
 fn absolute(path: &str) -> Result<String> {
@@ -832,10 +652,4 @@ fn mounts_are_there(spec: &GuestSpec) -> Result<()> {
         Some(mount) => Err(Fault::new(MOUNT_MISSING).arg("path", &mount.source)),
         None => Ok(()),
     }
-}
-
-fn link_bytes(link: &str, counter: &str) -> u64 {
-    let path = format!("/sys/class/net/{link}/statistics/{counter}");
-    let text = std::fs::read_to_string(path).unwrap_or_default();
-    text.trim().parse().unwrap_or(0)
 }

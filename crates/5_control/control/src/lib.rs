@@ -39,10 +39,12 @@ pub mod plan;
 mod power;
 pub mod records;
 mod remove;
+mod seen;
 pub mod setup;
 mod watch;
 
-pub use control::{Control, Seen};
+pub use control::Control;
 pub use copies::Files;
 pub use house::{House, Settings};
 pub use ops::Actor;
+pub use seen::Seen;
