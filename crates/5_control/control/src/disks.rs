@@ -39,7 +39,7 @@ pub(crate) fn settle(spec: &mut GuestSpec) -> Result<()> {
             let file = open(Path::new(path)).or_fault(unusable)?;
             let meta = file.metadata().or_fault(unusable)?;
             let drive = what == "CD-ROM" && meta.file_type().is_block_device();
-            if !(meta.is_file() && meta.len() > 0) && !drive {
+            if !(drive || meta.is_file() && meta.len() > 0) {
                 return Err(unusable().because_of("no file with content"));
             }
         }
@@ -336,7 +336,7 @@ mod tests {
             read_only,
         };
         let link = link.display().to_string();
-        let other = |read_only| vec![("web".parse().unwrap(), vec![used(&path, read_only)])];
+        let other = |read_only| vec![("web".parse::<Name>().unwrap(), vec![used(&path, read_only)])];
         assert!(clash(&[used(&link, false)], &other(false)).is_some());
         assert!(clash(&[used(&link, true)], &other(false)).is_some());
         assert!(clash(&[used(&link, true)], &other(true)).is_none());

@@ -76,7 +76,7 @@ fn a_cd_rom_starts_by_firmware_and_without_it_the_disk_does() {
 
 #[test]
 fn a_kernel_of_the_host_gets_its_own_command_line_or_the_consoles() {
-    let boot = |fields| match planned(json!({ "image": "none", "machine": fields })).boot {
+    let boot = |fields: serde_json::Value| match planned(json!({ "image": "none", "machine": fields })).boot {
         MachineBoot::Kernel { append, .. } => append,
         other => panic!("{other:?}"),
     };
@@ -169,7 +169,7 @@ fn a_disk_keeps_its_size_and_the_rest_changes() {
     let old = spec_of(json!({ "machine": { "disk_size": 1 << 30 } }));
     let patch = |fields| crate::merge::patched(&old, &json!({ "machine": fields }));
     assert!(
-        patch(json!({ "disk_size": 2 << 30 }))
+        patch(json!({ "disk_size": 2_u64 << 30 }))
             .unwrap_err()
             .is(crate::codes::FIELD_FIXED)
     );
