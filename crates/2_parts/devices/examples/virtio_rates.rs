@@ -185,10 +185,8 @@ fn tap(mtu: u32) -> OwnedFd {
     }
     request.ifr_ifru.ifru_flags = (libc::IFF_TAP | libc::IFF_NO_PI | libc::IFF_VNET_HDR) as libc::c_short;
     // SAFETY: TUNSETIFF reads and writes one request.
-    assert_eq!(
-        unsafe { libc::ioctl(file.as_raw_fd(), 0x4004_54ca, &raw mut request) },
-        0
-    );
+    let made = unsafe { libc::ioctl(file.as_raw_fd(), 0x4004_54ca, &raw mut request) };
+    assert_eq!(made, 0);
     run("ip addr add 10.9.0.1/24 dev tap0");
     run(&format!("ip link set tap0 mtu {mtu} up"));
     run("ip neigh add 10.9.0.2 lladdr 52:54:00:01:02:03 dev tap0");
