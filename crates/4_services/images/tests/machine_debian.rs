@@ -136,5 +136,7 @@ fn full_releases_become_disks_with_their_kernels_and_virtio_in_their_initrds() {
             let text = debugfs(&format!("stat /etc/systemd/system/{unit}"));
             assert!(text.contains("symlink"), "{release}: {unit}: {text}");
         }
+        let units = debugfs("ls -p /etc/systemd/system/multi-user.target.wants");
+        assert!(!units.contains("e2scrub"), "{release}: {units}");
     }
 }

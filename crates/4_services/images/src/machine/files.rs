@@ -30,6 +30,9 @@ const UNITS: &[&str] = &[
     "getty@tty1.service",
 ];
 
+/// Units that look for volumes of LVM, which our disks do not have: a shell script of seconds at every start.
+const NEEDLESS: &[&str] = &["e2scrub_reap.service", "e2scrub_all.timer"];
+
 /// Paths and contents for an image with these packages.
 pub(crate) fn of_image(include: &[String]) -> &'static [(&'static str, &'static str)] {
     match include.iter().any(|name| name.starts_with("linux-image-")) {
@@ -59,11 +62,13 @@ pub(super) fn of_guest(guest: &str) -> Vec<FileEntry> {
     ]
 }
 
-/// Lines of shell that enable the units in the tree that is the root.
+/// Lines of shell that enable and disable units in the tree that is the root.
 pub(super) fn enabling() -> String {
     let mut script = String::from("if command -v systemctl >/dev/null; then\n");
-    for unit in UNITS {
-        script.push_str(&format!("systemctl --quiet enable {unit} || :\n"));
+    for (verb, units) in [("enable", UNITS), ("disable", NEEDLESS)] {
+        for unit in units {
+            script.push_str(&format!("systemctl --quiet {verb} {unit} || :\n"));
+        }
     }
     script.push_str("fi\n");
     script
