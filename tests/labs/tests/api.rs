@@ -149,6 +149,18 @@ fn live(calls: &mut Calls) -> Value {
                --data-binary @- -H 'Content-Type: application/x-tar' 'http://posada/v1/guests/api/files?path=/root'";
     sh(put).ok();
     calls.called.insert("PUT /v1/guests/{name}/files".to_owned());
+    // A container has no screen: refused, not failed.
+    for (method, path) in [
+        ("POST", "/v1/guests/api/vnc"),
+        ("GET", "/v1/guests/api/screenshot?text=true"),
+    ] {
+        let (status, answer) = call(method, path, None);
+        assert!((400..500).contains(&status), "{path}: {status} {answer}");
+    }
+    calls.called.extend([
+        "POST /v1/guests/{name}/vnc".to_owned(),
+        "GET /v1/guests/{name}/screenshot".to_owned(),
+    ]);
     calls.guest("POST", "/rename", "", json!({"name": "api2"}));
     calls.go(
         "DELETE",

@@ -65,6 +65,22 @@ fn every_verb_of_the_help_has_a_lab() {
 }
 
 #[test]
+fn a_container_has_no_screen() {
+    let (host, _turn) = host();
+    host.launch_sleeper("dark", "");
+    for line in ["vnc dark", "screenshot dark --text"] {
+        let said = host.posada(line);
+        assert_ne!(said.code, 0, "{line} of a container succeeds");
+        assert!(
+            said.err.contains("dark") || said.err.contains("screen"),
+            "{line}: {}",
+            said.err
+        );
+    }
+    host.purge(&["dark"]);
+}
+
+#[test]
 fn listings_have_formats_columns_filters_and_order() {
     let (host, _turn) = host();
     host.launch_sleeper("ls-b", "--label tier=back");

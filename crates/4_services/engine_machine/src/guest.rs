@@ -94,7 +94,8 @@ impl Machine {
             .map(|disk| self.open_disk(disk))
             .collect::<Result<_>>()?;
         let boot = self.boot(&hardware, &opened, &mut fds)?;
-        let processor = processor(hardware.engine, &mut fds)?;
+        let (processor, told) = processor(hardware.engine, &mut fds)?;
+        self.jailed.status_mut().processor = Some(told);
         let mut disks = Vec::new();
         for (disk, file) in hardware.disks.iter().zip(opened) {
             let scratch = (hardware.discard_writes && !disk.cdrom)
@@ -467,12 +468,12 @@ impl Guest for Machine {
             return self.session(&Job::Exec(plan.clone()), stdio);
         }
         let guest = self.jailed.plan();
-        if self
-            .hardware()?
-            .disks
-            .iter()
-            .any(|disk| disk.path.as_ref().is_some_and(|path| path.exists()))
-        {
+        let own = |disk: &DiskPlan| {
+            disk.path
+                .as_ref()
+                .is_some_and(|path| path.starts_with(&guest.state_dir) && path.exists())
+        };
+        if self.hardware()?.disks.iter().any(own) {
             return Err(Fault::new(NEEDS_RUNNING).arg("name", &guest.name));
         }
         let mut recipe = translate::recipe(guest);
@@ -551,17 +552,29 @@ impl Accounting for Machine {
     }
 }
 
-/// What executes the machine: KVM where it really works, else the software CPU.
-fn processor(wanted: MachineEngine, fds: &mut Descriptors) -> Result<Processor> {
+/// What executes the machine: KVM where it really works, else the software CPU; and how that is told.
+fn processor(wanted: MachineEngine, fds: &mut Descriptors) -> Result<(Processor, model::Processor)> {
+    let software = |reason| {
+        let told = model::Processor {
+            engine: MachineEngine::Software,
+            reason,
+        };
+        Ok((Processor::Software, told))
+    };
     if wanted == MachineEngine::Software {
-        return Ok(Processor::Software);
+        return software(None);
     }
     match crate::engine::usable_kvm() {
-        Ok(device) => Ok(Processor::Kvm {
-            device: fds.add(device),
-        }),
+        Ok(device) => {
+            let told = model::Processor {
+                engine: MachineEngine::Kvm,
+                reason: None,
+            };
+            let device = fds.add(device);
+            Ok((Processor::Kvm { device }, told))
+        }
         Err(fault) if wanted == MachineEngine::Kvm => Err(Fault::new(KVM_UNUSABLE).because(fault)),
-        Err(_) => Ok(Processor::Software),
+        Err(fault) => software(Some(fault)),
     }
 }
 

@@ -77,6 +77,8 @@ pub fn machine(known: &Known, spec: &GuestSpec) -> Result<()> {
         ("input", spec.input != Input::Nothing),
         ("privileged", spec.privileged),
         ("nesting", spec.nesting),
+        // The device stands (virtio-fs); nobody hands machines directories yet.
+        ("mounts", !spec.mounts.is_empty()),
         ("stop_signal", spec.stop_signal.is_some()),
         ("limits.pids", spec.limits.pids.is_some()),
     ] {
