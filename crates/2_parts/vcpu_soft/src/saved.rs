@@ -163,6 +163,13 @@ fn check(state: &CpuState) -> Result<(), BadState> {
     if state.version > STATE_VERSION {
         return Err(BadState("a newer version of Posada wrote it"));
     }
+    if state.apic.len() != 1024 {
+        return Err(BadState("the registers of the local APIC"));
+    }
+    // Legacy area and header (SDM Vol. 1 §13.4).
+    if state.xsave.len() < 576 {
+        return Err(BadState("the XSAVE area"));
+    }
     let paging = state.cr0 & cr0::PG != 0;
     let flags = state.msr(msr::EFER).unwrap_or(0);
     let long = flags & efer::LMA != 0;
