@@ -62,7 +62,7 @@ cli-next-machine =
       posada vnc { $name }            its screen
 cli-vnc-address = Address   { $address }
 cli-vnc-password = Password  { $password }
-cli-screenshot = What the screen shows is in { $file }
+screenshot-kept = What the screen shows is in { $file }
 cli-next-command =
     Next:
       posada logs -f { $name }        its output

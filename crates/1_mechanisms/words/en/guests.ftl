@@ -82,7 +82,6 @@ step-image = getting the image
 step-prepare = preparing
 step-create = making namespaces and network
 step-setup = setting up inside
-step-disk = making the disk
 step-publish = publishing ports
 step-start = starting
 step-boot = waiting for its system

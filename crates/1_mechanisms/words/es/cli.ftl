@@ -62,7 +62,7 @@ cli-next-machine =
       posada vnc { $name }            su pantalla
 cli-vnc-address = Dirección   { $address }
 cli-vnc-password = Contraseña  { $password }
-cli-screenshot = Lo que muestra la pantalla está en { $file }
+screenshot-kept = Lo que muestra la pantalla está en { $file }
 cli-next-command =
     Para seguir:
       posada logs -f { $name }        su salida

@@ -82,7 +82,6 @@ step-image = obteniendo la imagen
 step-prepare = preparando
 step-create = creando espacios de nombres y red
 step-setup = preparando el interior
-step-disk = haciendo el disco
 step-publish = publicando puertos
 step-start = arrancando
 step-boot = esperando a su sistema

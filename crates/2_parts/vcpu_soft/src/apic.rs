@@ -263,10 +263,11 @@ impl Apic {
         }
         put(register::INITIAL, self.initial);
         put(register::CURRENT, self.current(now));
-        put(
-            register::PHASE,
-            (now.saturating_sub(self.started) % self.divisor()) as u32,
-        );
+        // Nothing but a timer that counts has a phase.
+        if self.initial != 0 && self.deadline.is_some() && self.timer_mode() != 2 {
+            let phase = now.saturating_sub(self.started) % self.divisor();
+            put(register::PHASE, phase as u32);
+        }
         put(register::DIVIDE, self.divide);
         page
     }

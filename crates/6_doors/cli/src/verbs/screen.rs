@@ -61,7 +61,7 @@ pub fn screenshot(context: &Context, matches: &ArgMatches) -> Result<u8> {
     match file {
         Some(file) => {
             std::fs::write(&file, &shown).or_fault(|| Fault::new(codes::FILE).arg("path", &file))?;
-            context.note("cli-screenshot", &[("file", file.into())]);
+            context.note("screenshot-kept", &[("file", file.into())]);
         }
         None => {
             let mut out = io::stdout().lock();
